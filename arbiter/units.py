@@ -1,0 +1,54 @@
+"""Sizes of memory as people write them and as Arbiter prints them; integer bytes everywhere else.
+
+Imports the standard library only.
+"""
+
+import re
+from fractions import Fraction
+from typing import NewType
+
+Slices = NewType("Slices", int)
+"""A count of device ids, each standing for one `vramUnit` of memory. Bytes are plain integers."""
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+_SUFFIXES = {
+    "": 1,
+    **{letter + "i": 1 << (10 * power) for power, letter in enumerate("KMGTPE", start=1)},
+    **{letter: 1000**power for power, letter in enumerate(["k", "M", "G", "T", "P", "E"], start=1)},
+}
+_QUANTITY = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<suffix>[A-Za-z]*)", re.ASCII)
+
+
+class QuantityError(ValueError):
+    """A size that is not a Kubernetes quantity; its text says what was read and what to write instead."""
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes from a Kubernetes quantity such as ``10Gi``, ``1843Mi`` or ``500M``; fractions of a byte round down.
+
+    Raises:
+        QuantityError: the text is no quantity.
+    """
+    match = _QUANTITY.fullmatch(str(text).strip())
+    if match is None or match["suffix"] not in _SUFFIXES:
+        raise QuantityError(f'"{text}" is no size; write a number with a unit, such as 10Gi or 1843Mi')
+    return int(Fraction(match["number"]) * _SUFFIXES[match["suffix"]])
+
+
+def format_bytes(size: int) -> str:
+    """The shortest exact binary quantity: ``10Gi``, ``1843Mi``, ``1500`` for bytes that are no whole KiB."""
+    for suffix, unit in (("Gi", GIB), ("Mi", MIB), ("Ki", KIB)):
+        if size and size % unit == 0:
+            return f"{size // unit}{suffix}"
+    return str(size)
+
+
+def format_mib(size: int) -> str:
+    """Whole MiB, rounded down, as targets are written: ``9256Mi``."""
+    return f"{size // MIB}Mi"
+
+
+def slices_for(size: int, *, unit: int) -> Slices:
+    """Slices of `unit` bytes that cover `size` bytes, rounded up."""
+    return Slices(-(-size // unit))
