@@ -1,0 +1,245 @@
+"""A workload's demand: what it asked for, and what that means once every default is filled in.
+
+A request holds what a person wrote; `resolve` turns it into a frozen demand or refuses it with one sentence.
+Imports the standard library only.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+
+from arbiter.units import MIB, format_bytes
+from arbiter.workload import Priority, Resize, WorkloadType
+
+QUALITY_STEP = Fraction(1, 1000)
+"""Qualities are published, compared and frozen in thousandths."""
+
+DEFAULT_SHRINK_GRACE = 30.0
+
+MAX_GPU_COUNT = 16
+
+
+class InvalidDemandError(ValueError):
+    """A demand that contradicts itself; the text names the field and says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One step of an engine that cannot run in between: quality 0..1 and bytes per GPU."""
+
+    quality: Fraction
+    vram: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandRequest:
+    """What somebody asked for; `None` means "the default of the type". Bytes are per GPU, seconds for times."""
+
+    workload_type: WorkloadType
+    priority: Priority = Priority.NORMAL
+    full: int | None = None
+    floor: int | None = None
+    maximum: Fraction = Fraction(1)
+    minimum: Fraction | None = None
+    levels: tuple[Level, ...] = ()
+    gpu_count: int = 1
+    resize: Resize = Resize.IN_PLACE
+    shrink_grace: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A request with nothing left open: `floor` bytes at quality `minimum`, `full` bytes at quality `maximum`.
+
+    Bytes are per GPU. Where `levels` are given they are ascending and run from (minimum, floor) to (maximum, full).
+    """
+
+    workload_type: WorkloadType
+    priority: Priority
+    full: int
+    floor: int
+    maximum: Fraction
+    minimum: Fraction
+    levels: tuple[Level, ...] = ()
+    gpu_count: int = 1
+    resize: Resize = Resize.IN_PLACE
+    shrink_grace: float = DEFAULT_SHRINK_GRACE
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no quality can move its bytes."""
+        return self.floor == self.full
+
+    def settle(self, quality: Fraction) -> Fraction:
+        """The quality that it can really run at when given `quality`: the largest level not above, else itself."""
+        if not self.levels:
+            return quality
+        return max((level.quality for level in self.levels if level.quality <= quality), default=self.minimum)
+
+    def memory(self, quality: Fraction) -> Fraction:
+        """Bytes per GPU at `quality`, exact: linear between floor and full, or the largest level not above it."""
+        if self.is_fixed:
+            return Fraction(self.full)
+        if self.levels:
+            settled = self.settle(quality)
+            return Fraction(next(level.vram for level in self.levels if level.quality == settled))
+        slope = Fraction(self.full - self.floor) / (self.maximum - self.minimum)
+        return self.floor + (quality - self.minimum) * slope
+
+    def published(self, quality: Fraction) -> tuple[Fraction, int]:
+        """Quality and bytes as they are told: quality down to thousandths, then bytes down to MiB, not below floor."""
+        rounded = self.settle(quality) if self.levels else round_down(quality)
+        size = math.floor(self.memory(rounded))
+        return rounded, max(self.floor, size if self.levels else size // MIB * MIB)
+
+
+FieldNames = Mapping[str, str]
+"""How the writer of a request calls each field, for sentences that they can act on."""
+
+SPEC_FIELDS: FieldNames = {
+    "full": "spec.vram.full",
+    "floor": "spec.vram.floor",
+    "levels": "spec.vram.levels",
+    "maximum": "spec.quality.maximum",
+    "minimum": "spec.quality.minimum",
+    "gpu_count": "spec.gpuCount",
+    "shrink_grace": "spec.shrinkGrace",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandDefaults:
+    """What the policy in force adds to a request: least quality by type (0..1) and shrink grace (s)."""
+
+    minimum_quality: Mapping[WorkloadType, Fraction] = field(default_factory=dict)
+    shrink_grace: float = DEFAULT_SHRINK_GRACE
+
+    def minimum_of(self, workload_type: WorkloadType) -> Fraction:
+        """The least quality that this type may run at."""
+        return self.minimum_quality.get(workload_type, workload_type.defaults.minimum_quality)
+
+
+NO_POLICY = DemandDefaults()
+
+
+def round_down(quality: Fraction) -> Fraction:
+    """Quality in whole thousandths, not above `quality`."""
+    return math.floor(quality / QUALITY_STEP) * QUALITY_STEP
+
+
+def format_quality(quality: Fraction) -> str:
+    """Three decimals, as in annotations: ``0.904``."""
+    return f"{float(quality):.3f}"
+
+
+def resolve(request: DemandRequest, *, defaults: DemandDefaults = NO_POLICY, names: FieldNames = SPEC_FIELDS) -> Demand:
+    """The demand that a request stands for.
+
+    Raises:
+        InvalidDemandError: the request contradicts itself or its type; the text names the field by `names`.
+    """
+    _check_ranges(request, names)
+    full = request.full if request.full is not None else request.workload_type.defaults.typical_memory
+    maximum = round_down(request.maximum)
+    floor, minimum = _floor_and_minimum(
+        request, full=full, maximum=maximum, least=defaults.minimum_of(request.workload_type), names=names
+    )
+    levels = _complete_levels(
+        request.levels,
+        first=Level(quality=minimum, vram=floor),
+        last=Level(quality=maximum, vram=full),
+        names=names,
+    )
+    return Demand(
+        workload_type=request.workload_type,
+        priority=request.priority,
+        full=full,
+        floor=floor,
+        maximum=maximum,
+        minimum=minimum,
+        levels=levels,
+        gpu_count=request.gpu_count,
+        resize=request.resize,
+        shrink_grace=request.shrink_grace if request.shrink_grace is not None else defaults.shrink_grace,
+    )
+
+
+def _check_ranges(request: DemandRequest, names: FieldNames) -> None:
+    for key, size in (("full", request.full), ("floor", request.floor)):
+        if size is not None and size <= 0:
+            raise InvalidDemandError(f"{names[key]} must be above 0, it is {format_bytes(size)}.")
+    for key, quality in (("maximum", request.maximum), ("minimum", request.minimum)):
+        if quality is not None and not 0 < quality <= 1:
+            raise InvalidDemandError(f"{names[key]} must be above 0 and at most 1, it is {float(quality):g}.")
+    if not 1 <= request.gpu_count <= MAX_GPU_COUNT:
+        raise InvalidDemandError(f"{names['gpu_count']} must be 1 to {MAX_GPU_COUNT}, it is {request.gpu_count}.")
+    if request.shrink_grace is not None and request.shrink_grace < 0:
+        raise InvalidDemandError(f"{names['shrink_grace']} must not be negative, it is {request.shrink_grace:g}s.")
+
+
+def _floor_and_minimum(
+    request: DemandRequest, *, full: int, maximum: Fraction, least: Fraction, names: FieldNames
+) -> tuple[int, Fraction]:
+    kind = request.workload_type
+    if request.floor is not None and request.floor > full:
+        raise InvalidDemandError(
+            f"floor {format_bytes(request.floor)} is larger than full {format_bytes(full)}; "
+            f"lower {names['floor']} or raise {names['full']}."
+        )
+    if maximum < least:
+        raise InvalidDemandError(
+            f"{names['maximum']} {format_quality(maximum)} is below {format_quality(least)}, "
+            f"the least quality of {kind}."
+        )
+    if request.minimum is not None and request.minimum < least:
+        raise InvalidDemandError(
+            f"{names['minimum']} {format_quality(request.minimum)} is below {format_quality(least)}, "
+            f"the least quality of {kind}; raise it or leave it out."
+        )
+    if request.minimum is not None and request.minimum > maximum:
+        raise InvalidDemandError(
+            f"{names['minimum']} {format_quality(request.minimum)} is above "
+            f"{names['maximum']} {format_quality(maximum)}."
+        )
+    if request.floor == full or (request.floor is None and request.resize is Resize.AT_START):
+        return full, maximum
+    if request.minimum is not None:
+        minimum = _round_up(request.minimum)
+    elif request.floor is not None:
+        minimum = _round_up(max(least, maximum * Fraction(request.floor, full)))
+    else:
+        minimum = _round_up(least)
+    floor = request.floor if request.floor is not None else _default_floor(full, minimum / maximum)
+    if minimum == maximum and floor < full:
+        raise InvalidDemandError(
+            f"at one quality, {format_quality(maximum)}, floor {format_bytes(floor)} and full {format_bytes(full)} "
+            f"must be equal; lower {names['minimum']} or leave out {names['floor']}."
+        )
+    return floor, minimum
+
+
+def _default_floor(full: int, share: Fraction) -> int:
+    floor = math.floor(full * share)
+    return max(1, floor // MIB * MIB) if floor >= MIB else max(1, floor)
+
+
+def _round_up(quality: Fraction) -> Fraction:
+    return math.ceil(quality / QUALITY_STEP) * QUALITY_STEP
+
+
+def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, names: FieldNames) -> tuple[Level, ...]:
+    if not given or first.vram == last.vram:
+        return ()
+    inner = [Level(quality=round_down(level.quality), vram=level.vram) for level in given]
+    levels = [first, *(level for level in inner if level not in (first, last)), last]
+    for below, above in pairwise(levels):
+        if not (below.quality < above.quality and below.vram <= above.vram):
+            raise InvalidDemandError(
+                f"{names['levels']} must rise from quality {format_quality(first.quality)} "
+                f"at {format_bytes(first.vram)} to {format_quality(last.quality)} at {format_bytes(last.vram)}; "
+                f"{format_quality(above.quality)} at {format_bytes(above.vram)} follows "
+                f"{format_quality(below.quality)} at {format_bytes(below.vram)}."
+            )
+    return tuple(levels)
