@@ -1,0 +1,1 @@
+"""What the processes share: API models and annotations (`api`), and the typed Kubernetes client (`client`)."""

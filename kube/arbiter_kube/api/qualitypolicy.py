@@ -1,0 +1,105 @@
+"""QualityPolicy: how the nodes that it selects share quality out."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from arbiter.demand import DemandDefaults
+from arbiter.policy import Policy
+from arbiter.workload import PolicyMode, WorkloadType
+from arbiter_kube.api.durations import parse_duration
+from arbiter_kube.api.fields import ApiModel, Conditions, Duration, ObjectMeta, Quality, rule, validations
+
+DEFAULT_POLICY_NAME = "default"
+
+_CLUSTER_WIDE_FIELDS = ("minimumQuality", "allocationTimeout", "preemption")
+
+
+class MinimumQuality(ApiModel):
+    """The least quality of each workload type."""
+
+    llm: Quality | None = None
+    image: Quality | None = None
+    video: Quality | None = None
+
+
+class QualityPolicySpec(ApiModel):
+    """Fields left out have the defaults of `arbiter.policy.Policy`."""
+
+    mode: Literal["Adaptive", "LlmFirst", "DiffusionFirst", "Balanced", "Fixed"] = "Adaptive"
+    adaptive: bool = True
+    pressure_threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    shrink_grace: Duration = "30s"
+    start_window: Duration = "3m"
+    restore_interval: Duration = "30s"
+    overdue: Literal["Wait", "Evict"] = "Wait"
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] | None = None
+    weight: Annotated[int, Field(ge=0, le=1000)] = 0
+    minimum_quality: MinimumQuality | None = None
+    allocation_timeout: Duration | None = None
+    preemption: bool | None = None
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            *(
+                rule(
+                    f"!has(self.nodeSelector) || !has(self.{name})",
+                    f"spec.{name} is needed before a pod's node is known: write it in a policy without a nodeSelector",
+                )
+                for name in _CLUSTER_WIDE_FIELDS
+            )
+        )
+    )
+
+    def policy(self) -> Policy:
+        """What solver and transition engine need of it."""
+        return Policy(
+            mode=PolicyMode(self.mode),
+            adaptive=self.adaptive,
+            pressure_threshold=Fraction(repr(self.pressure_threshold)),
+            shrink_grace=parse_duration(self.shrink_grace),
+            start_window=parse_duration(self.start_window),
+            restore_interval=parse_duration(self.restore_interval),
+            evict_overdue=self.overdue == "Evict",
+        )
+
+    def demand_defaults(self) -> DemandDefaults:
+        """What it adds to the demands of pods that are created under it."""
+        least = self.minimum_quality or MinimumQuality()
+        by_type = {
+            WorkloadType.LLM_INFERENCE: least.llm,
+            WorkloadType.IMAGE_GENERATION: least.image,
+            WorkloadType.VIDEO_GENERATION: least.video,
+        }
+        return DemandDefaults(
+            minimum_quality={kind: Fraction(repr(q)) for kind, q in by_type.items() if q is not None},
+            shrink_grace=parse_duration(self.shrink_grace),
+        )
+
+
+class QualityPolicyStatus(ApiModel):
+    """How many nodes follow it."""
+
+    nodes: int | None = None
+    observed_generation: int | None = None
+    conditions: Conditions = Field(default_factory=list)
+
+
+class QualityPolicy(ApiModel):
+    """The custom resource."""
+
+    metadata: ObjectMeta
+    spec: QualityPolicySpec = Field(default_factory=QualityPolicySpec)
+    status: QualityPolicyStatus = Field(default_factory=QualityPolicyStatus)
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels is meant; without a selector every node is."""
+        return all(labels.get(key) == value for key, value in (self.spec.node_selector or {}).items())
+
+
+def policy_in_force(policies: Iterable[QualityPolicy], labels: Mapping[str, str]) -> QualityPolicy | None:
+    """The policy of a node with these labels: the greatest weight, then the first name; None if none selects."""
+    selecting = [policy for policy in policies if policy.selects(labels)]
+    return min(selecting, key=lambda policy: (-policy.spec.weight, policy.metadata.name), default=None)
