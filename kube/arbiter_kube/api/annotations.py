@@ -1,0 +1,265 @@
+"""The annotation keys of pods, and what each of them holds.
+
+People write the first group; Arbiter writes the second, and admission keeps everybody else from doing so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import msgspec
+
+from arbiter.demand import Demand, DemandRequest, FieldNames, InvalidDemandError, Level, format_quality
+from arbiter.ids import GpuUuid
+from arbiter.units import QuantityError, format_mib, parse_bytes
+from arbiter.workload import Pressure, Priority, Resize, WorkloadType
+from arbiter_kube.api import GROUP
+
+
+def _key(name: str) -> str:
+    return f"{GROUP}/{name}"
+
+
+ALLOCATION = _key("allocation")
+WORKLOAD_TYPE = _key("workload-type")
+PRIORITY = _key("priority")
+VRAM_FULL = _key("vram-full")
+VRAM_FLOOR = _key("vram-floor")
+QUALITY_MINIMUM = _key("quality-minimum")
+GPU_COUNT = _key("gpu-count")
+RESIZE = _key("resize")
+CONTAINER = _key("container")
+
+INLINE_KEYS = (WORKLOAD_TYPE, PRIORITY, VRAM_FULL, VRAM_FLOOR, QUALITY_MINIMUM, GPU_COUNT, RESIZE)
+PEOPLE_KEYS = (ALLOCATION, *INLINE_KEYS, CONTAINER)
+
+DEMAND = _key("demand")
+GPUS = _key("gpus")
+QUALITY_TARGET = _key("quality-target")
+VRAM_TARGET = _key("vram-target")
+PRESSURE = _key("pressure")
+REVISION = _key("revision")
+GRANT = _key("grant")
+NOMINATED = _key("nominated")
+WAKE = _key("wake")
+
+ARBITER_KEYS = (DEMAND, GPUS, QUALITY_TARGET, VRAM_TARGET, PRESSURE, REVISION, GRANT, NOMINATED, WAKE)
+
+INLINE_FIELDS: FieldNames = {
+    "full": VRAM_FULL,
+    "floor": VRAM_FLOOR,
+    "minimum": QUALITY_MINIMUM,
+    "maximum": "quality.maximum",
+    "levels": "levels",
+    "gpu_count": GPU_COUNT,
+    "shrink_grace": "shrinkGrace",
+}
+
+
+class InvalidAnnotationError(InvalidDemandError):
+    """An annotation that cannot be read; the text names it and says what to write instead."""
+
+
+def inline_request(annotations: Mapping[str, str]) -> DemandRequest | None:
+    """The demand that a pod's own annotations write out, or None where it has none of them.
+
+    Raises:
+        InvalidAnnotationError: a value that cannot be read.
+    """
+    if not any(key in annotations for key in INLINE_KEYS):
+        return None
+    kind = annotations.get(WORKLOAD_TYPE)
+    if kind is None:
+        raise InvalidAnnotationError(f"{WORKLOAD_TYPE} is missing; write one of {', '.join(WorkloadType)}.")
+    return DemandRequest(
+        workload_type=WorkloadType(_one_of(WORKLOAD_TYPE, kind, tuple(WorkloadType))),
+        priority=Priority(
+            _one_of(
+                PRIORITY,
+                annotations.get(PRIORITY, Priority.NORMAL.value),
+                (*(priority.value for priority in Priority), "UserFacing"),
+            )
+        ),
+        full=_size(annotations, VRAM_FULL),
+        floor=_size(annotations, VRAM_FLOOR),
+        minimum=_decimal(annotations, QUALITY_MINIMUM),
+        gpu_count=_count(annotations),
+        resize=Resize(_one_of(RESIZE, annotations.get(RESIZE, Resize.IN_PLACE.value), tuple(Resize))),
+    )
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise InvalidAnnotationError(f'{key} "{value}" is unknown; write one of {", ".join(choices)}.')
+    return value
+
+
+def _size(annotations: Mapping[str, str], key: str) -> int | None:
+    if key not in annotations:
+        return None
+    try:
+        return parse_bytes(annotations[key])
+    except QuantityError as error:
+        raise InvalidAnnotationError(f"{key}: {error}.") from error
+
+
+def _decimal(annotations: Mapping[str, str], key: str) -> Fraction | None:
+    if key not in annotations:
+        return None
+    try:
+        return Fraction(annotations[key])
+    except (ValueError, ZeroDivisionError) as error:
+        raise InvalidAnnotationError(f'{key} "{annotations[key]}" is no number; write for example 0.5.') from error
+
+
+def _count(annotations: Mapping[str, str]) -> int:
+    text = annotations.get(GPU_COUNT, "1")
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidAnnotationError(f'{GPU_COUNT} "{text}" is no whole number; write for example 2.')
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenDemand:
+    """What admission froze into a pod: its demand, the container it is for, and where the demand came from."""
+
+    demand: Demand
+    container: str
+    allocation: str | None = None
+    generation: int | None = None
+
+
+class _LevelJson(msgspec.Struct):
+    quality: str
+    vram: int
+
+
+class _DemandJson(msgspec.Struct, rename="camel"):
+    version: int
+    workload_type: WorkloadType
+    priority: str
+    full: int
+    floor: int
+    maximum: str
+    minimum: str
+    container: str
+    gpu_count: int = 1
+    resize: Resize = Resize.IN_PLACE
+    shrink_grace: float = 0.0
+    levels: list[_LevelJson] = []
+    allocation: str | None = None
+    generation: int | None = None
+
+
+DEMAND_VERSION = 1
+
+
+def encode_demand(frozen: FrozenDemand) -> str:
+    """The value of the demand annotation: JSON with a version; qualities are decimal strings, sizes bytes."""
+    demand = frozen.demand
+    return msgspec.json.encode(
+        _DemandJson(
+            version=DEMAND_VERSION,
+            workload_type=demand.workload_type,
+            priority=demand.priority.value,
+            full=demand.full,
+            floor=demand.floor,
+            maximum=format_quality(demand.maximum),
+            minimum=format_quality(demand.minimum),
+            levels=[_LevelJson(quality=format_quality(level.quality), vram=level.vram) for level in demand.levels],
+            gpu_count=demand.gpu_count,
+            resize=demand.resize,
+            shrink_grace=demand.shrink_grace,
+            container=frozen.container,
+            allocation=frozen.allocation,
+            generation=frozen.generation,
+        )
+    ).decode()
+
+
+def decode_demand(text: str) -> FrozenDemand:
+    """What `encode_demand` wrote.
+
+    Raises:
+        InvalidAnnotationError: the text is none of ours, or of a version that this process does not know.
+    """
+    try:
+        raw = msgspec.json.decode(text, type=_DemandJson)
+        if raw.version != DEMAND_VERSION:
+            raise InvalidAnnotationError(f"{DEMAND} has version {raw.version}; this process knows {DEMAND_VERSION}.")
+        demand = Demand(
+            workload_type=raw.workload_type,
+            priority=Priority(raw.priority),
+            full=raw.full,
+            floor=raw.floor,
+            maximum=Fraction(raw.maximum),
+            minimum=Fraction(raw.minimum),
+            levels=tuple(Level(quality=Fraction(level.quality), vram=level.vram) for level in raw.levels),
+            gpu_count=raw.gpu_count,
+            resize=raw.resize,
+            shrink_grace=raw.shrink_grace,
+        )
+    except (msgspec.MsgspecError, ValueError) as error:
+        if isinstance(error, InvalidAnnotationError):
+            raise
+        raise InvalidAnnotationError(f"{DEMAND} cannot be read: {error}.") from error
+    return FrozenDemand(demand=demand, container=raw.container, allocation=raw.allocation, generation=raw.generation)
+
+
+def encode_gpus(gpus: tuple[GpuUuid, ...]) -> str:
+    """The value of the gpus annotation."""
+    return ",".join(gpus)
+
+
+def decode_gpus(text: str) -> tuple[GpuUuid, ...]:
+    """GPU uuids, in the order in which they were chosen."""
+    return tuple(GpuUuid(part) for part in text.split(",") if part)
+
+
+class TargetGrant(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The decision for one pod as the node agent reads it: the value of the grant annotation, JSON with a version.
+
+    `quality` is a decimal string in thousandths; `vram` is bytes per GPU; `revision` counts this pod's targets.
+    """
+
+    version: int = 1
+    quality: str
+    vram: int
+    revision: int
+    pressure: Pressure
+    mode: str
+    reason: str = ""
+
+
+GRANT_VERSION = 1
+
+
+def encode_grant(grant: TargetGrant) -> str:
+    """The value of the grant annotation."""
+    return msgspec.json.encode(grant).decode()
+
+
+def decode_grant(text: str) -> TargetGrant:
+    """What `encode_grant` wrote.
+
+    Raises:
+        InvalidAnnotationError: the text is none of ours, or of a version that this process does not know.
+    """
+    try:
+        grant = msgspec.json.decode(text, type=TargetGrant)
+    except msgspec.MsgspecError as error:
+        raise InvalidAnnotationError(f"{GRANT} cannot be read: {error}.") from error
+    if grant.version != GRANT_VERSION:
+        raise InvalidAnnotationError(f"{GRANT} has version {grant.version}; this process knows {GRANT_VERSION}.")
+    return grant
+
+
+def target_annotations(grant: TargetGrant) -> dict[str, str]:
+    """Every annotation that tells a pod's target, for one patch."""
+    return {
+        QUALITY_TARGET: grant.quality,
+        VRAM_TARGET: format_mib(grant.vram),
+        PRESSURE: grant.pressure.value,
+        REVISION: str(grant.revision),
+        GRANT: encode_grant(grant),
+    }
