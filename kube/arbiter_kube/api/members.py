@@ -1,0 +1,36 @@
+"""From a pod, and what its node says of it, to a member of its GPU's equilibrium.
+
+The operator's targets, the extender's room and `arbiter explain` all read the node's word here, in one way.
+"""
+
+from arbiter.equilibrium import Member
+from arbiter.policy import Policy
+from arbiter.workload import Resize
+from arbiter_kube.api.gpunode import GrantOnNode, GrantState
+from arbiter_kube.api.pods import GpuPod
+
+_GIVES_WAY = (GrantState.GATED, GrantState.STARTING, GrantState.MOVABLE, GrantState.DOWN)
+"""States in which an InPlace container's size may still be moved, or will be when it starts."""
+
+
+def member(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> Member:
+    """The pod as a member of its GPUs: movable, or held at what it may hold."""
+    return Member(uid=pod.uid, demand=pod.demand, gpus=pod.gpus, held=_held(pod, grant, policy=policy))
+
+
+def _held(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> int | None:
+    if grant is None or grant.granted is None:
+        return None
+    if pod.terminating:
+        return grant.held
+    sized_once = pod.demand.resize is Resize.AT_START or policy.sizes_once
+    if not sized_once and grant.state in _GIVES_WAY:
+        return None
+    return max(pod.demand.floor, grant.held, grant.measured or 0)
+
+
+def admission_bytes(pod: GpuPod, grant: GrantOnNode | None) -> int:
+    """Bytes per GPU that a newcomer cannot have: the floor of who gives way, what everybody else may hold."""
+    if grant is None or grant.movable or grant.state is GrantState.DOWN:
+        return pod.demand.floor
+    return max(pod.demand.floor, grant.held, grant.measured or 0)
