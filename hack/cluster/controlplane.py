@@ -1,0 +1,312 @@
+"""etcd and kube-apiserver, with controller manager and scheduler where wanted.
+
+On its own it listens on loopback, for tests that need a real API server and nothing else; a cluster runs it inside
+its network namespace. Imports `binaries`, `kubeconfig`, `pki`, `probe` and `process`.
+"""
+
+import enum
+import os
+import random
+import socket
+import ssl
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hack.cluster import binaries, kubeconfig, probe
+from hack.cluster.errors import CommandError
+from hack.cluster.pki import Authority
+from hack.cluster.process import Processes
+
+POD_NETWORK = "10.244.0.0/16"
+_SERVICE_NETWORK = "10.96.0.0/16"
+_SERVICE_ADDRESS = "10.96.0.1"
+_READY_SECONDS = 60.0
+_KUBECTL_SECONDS = 60.0
+_LOOPBACK = "127.0.0.1"
+# Below the range that the kernel hands out to outgoing connections, which would take a port between choice and use.
+_FREE_PORTS = range(20000, 32000)
+
+
+class Component(enum.Enum):
+    """What may run beside etcd and the API server, by the name of its binary."""
+
+    CONTROLLER_MANAGER = "kube-controller-manager"
+    SCHEDULER = "kube-scheduler"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The TCP ports of a control plane."""
+
+    apiserver: int = 6443
+    etcd: int = 2379
+    etcd_peer: int = 2380
+    controller_manager: int = 10257
+    scheduler: int = 10259
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a control plane runs: its address and ports, and the command prefix that enters its network."""
+
+    address: str
+    ports: Ports
+    enter: tuple[str, ...] = ()
+
+
+def loopback() -> Place:
+    """Returns a place on loopback with free ports."""
+    ports = _free_ports(5)
+    return Place(_LOOPBACK, Ports(*ports))
+
+
+class ControlPlane:
+    """A control plane whose keys, data, records and logs are in `directory`.
+
+    Without the controller manager nobody makes service accounts, so pods are then admitted without one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        components: frozenset[Component] = frozenset(),
+        place: Place | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self.directory = directory
+        self.authority = Authority(directory / "pki")
+        self.place = place or loopback()
+        # A test run that is killed must not leave an API server behind.
+        self.processes = processes or Processes(directory, die_with_parent=True)
+        self._components = components
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://{self.place.address}:{self.place.ports.apiserver}"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """The kubeconfig of the cluster's administrator (group system:masters)."""
+        return self.directory / "kubeconfig"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts what does not run yet and returns when the API server answers; builds missing binaries first.
+
+        Raises:
+            ComponentError: one ended or was not ready in time.
+        """
+        binaries.ensure([*binaries.CONTROL_PLANE, *(component.value for component in self._components)])
+        self._write_kubeconfig(self.admin_kubeconfig, "admin", ("system:masters",))
+        self._run("etcd", *self._etcd_flags())
+        self.start_apiserver()
+        if Component.CONTROLLER_MANAGER in self._components:
+            self._run("kube-controller-manager", *self._controller_manager_flags())
+        if Component.SCHEDULER in self._components:
+            self._run("kube-scheduler", *self._scheduler_flags())
+
+    def stop(self) -> None:
+        """Ends everything; the data stay, and `start` continues with them."""
+        for name in ("kube-scheduler", "kube-controller-manager"):
+            self.processes.stop(name)
+        self.stop_apiserver()
+        self.processes.stop("etcd")
+
+    def start_apiserver(self) -> None:
+        """Starts the API server on its former port and waits until it is ready."""
+        self._run("kube-apiserver", *self._apiserver_flags())
+        self.processes.wait("kube-apiserver", "answer to /readyz", self._ready, seconds=_READY_SECONDS)
+
+    def stop_apiserver(self) -> None:
+        """Ends the API server at once, as a crash would."""
+        self.processes.kill("kube-apiserver")
+
+    def kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """Writes and returns the kubeconfig of a user that a client certificate names."""
+        return self._write_kubeconfig(self.directory / "kubeconfigs" / _file_name(user), user, groups)
+
+    def service_account_kubeconfig(self, namespace: str, name: str, *, node: str | None = None) -> Path:
+        """Writes and returns the kubeconfig of an existing service account, with a token that lasts for weeks.
+
+        With `node` the token carries that node's name in its claims, as a pod's on that node would.
+        """
+        binding = () if node is None else ("--bound-object-kind=Node", f"--bound-object-name={node}")
+        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=1000h", *binding)
+        text = kubeconfig.render(
+            server=self.server,
+            authority=self.authority.certificate,
+            credential=kubeconfig.Token(token.strip()),
+            namespace=namespace,
+        )
+        file_name = _file_name("-".join(filter(None, (namespace, name, node))))
+        return kubeconfig.write(self.directory / "kubeconfigs" / file_name, text)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
+        """Runs kubectl, as the administrator unless another kubeconfig is given, and returns what it printed.
+
+        Raises:
+            CommandError: its exit status is not 0; the message is what it wrote to stderr.
+        """
+        done = subprocess.run(
+            [str(binaries.directory() / "kubectl"), *arguments],
+            # Its own discovery cache: the one in the home directory may know this address with other resources.
+            env=os.environ
+            | {"KUBECONFIG": str(kubeconfig or self.admin_kubeconfig), "KUBECACHEDIR": str(self.directory / "kubectl")},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=_KUBECTL_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise CommandError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _run(self, name: str, *flags: str) -> None:
+        self.processes.start(name, (*self.place.enter, str(binaries.directory() / name), *flags))
+
+    def _ready(self) -> bool:
+        tls = ssl.create_default_context(cadata=self.authority.certificate.decode())
+        admin = self.authority.issue("admin", common_name="admin", organizations=("system:masters",))
+        tls.load_cert_chain(admin.certificate, admin.key)
+        # The API server makes its first namespaces only after it says that it is ready.
+        return all(
+            probe.answers(self.place.address, self.place.ports.apiserver, path, tls=tls)
+            for path in ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system")
+        )
+
+    def _write_kubeconfig(self, path: Path, user: str, groups: Sequence[str]) -> Path:
+        pair = self.authority.issue(_file_name(user), common_name=user, organizations=groups)
+        certificate = kubeconfig.ClientCertificate(pair.certificate.read_bytes(), pair.key.read_bytes())
+        text = kubeconfig.render(server=self.server, authority=self.authority.certificate, credential=certificate)
+        return kubeconfig.write(path, text)
+
+    def _etcd_flags(self) -> tuple[str, ...]:
+        client = f"http://{_LOOPBACK}:{self.place.ports.etcd}"
+        peer = f"http://{_LOOPBACK}:{self.place.ports.etcd_peer}"
+        return (
+            f"--data-dir={self.directory / 'etcd'}",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--log-level=warn",
+        )
+
+    def _apiserver_flags(self) -> tuple[str, ...]:
+        address = self.place.address
+        names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+        hosts = (*names, "localhost", _LOOPBACK, _SERVICE_ADDRESS, address)
+        authority = self.authority.pair.certificate
+        serving = self.authority.issue("kube-apiserver", common_name="kube-apiserver", hosts=hosts)
+        kubelet_client = self.authority.issue(
+            "kube-apiserver-kubelet-client",
+            common_name="kube-apiserver-kubelet-client",
+            organizations=("system:masters",),
+        )
+        service_accounts = self.authority.signing_key("service-accounts")
+        return (
+            f"--etcd-servers=http://{_LOOPBACK}:{self.place.ports.etcd}",
+            f"--bind-address={address}",
+            f"--secure-port={self.place.ports.apiserver}",
+            # A loopback address is none that the Service `kubernetes` could lead to.
+            f"--endpoint-reconciler-type={'none' if address == _LOOPBACK else 'lease'}",
+            f"--service-cluster-ip-range={_SERVICE_NETWORK}",
+            f"--tls-cert-file={serving.certificate}",
+            f"--tls-private-key-file={serving.key}",
+            f"--client-ca-file={authority}",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            *self._admission_flags(),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={service_accounts.certificate}",
+            f"--service-account-signing-key-file={service_accounts.key}",
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
+            f"--kubelet-certificate-authority={authority}",
+            "--kubelet-preferred-address-types=InternalIP",
+            # Without these, scheduler and controller manager complain every 10 s that they are not configured.
+            f"--requestheader-client-ca-file={authority}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        )
+
+    def _admission_flags(self) -> tuple[str, ...]:
+        enabled = "--enable-admission-plugins=NodeRestriction"
+        if Component.CONTROLLER_MANAGER in self._components:
+            return (enabled,)
+        return (enabled, "--disable-admission-plugins=ServiceAccount")
+
+    def _controller_manager_flags(self) -> tuple[str, ...]:
+        authority = self.authority.pair
+        return (
+            *self._own_kubeconfig_flags("system:kube-controller-manager"),
+            *self._serving_flags(self.place.ports.controller_manager),
+            f"--root-ca-file={authority.certificate}",
+            f"--cluster-signing-cert-file={authority.certificate}",
+            f"--cluster-signing-key-file={authority.key}",
+            f"--service-account-private-key-file={self.authority.signing_key('service-accounts').key}",
+            "--use-service-account-credentials=true",
+            f"--cluster-cidr={POD_NETWORK}",
+            "--leader-elect=false",
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
+        )
+
+    def _scheduler_flags(self) -> tuple[str, ...]:
+        return (
+            *self._own_kubeconfig_flags("system:kube-scheduler"),
+            *self._serving_flags(self.place.ports.scheduler),
+            "--leader-elect=false",
+        )
+
+    def _own_kubeconfig_flags(self, user: str) -> tuple[str, ...]:
+        path = self.kubeconfig(user)
+        return (f"--kubeconfig={path}", f"--authentication-kubeconfig={path}", f"--authorization-kubeconfig={path}")
+
+    def _serving_flags(self, port: int) -> tuple[str, ...]:
+        pair = self.authority.issue("localhost", common_name="localhost", hosts=("localhost", _LOOPBACK))
+        return (
+            f"--bind-address={_LOOPBACK}",
+            f"--secure-port={port}",
+            f"--tls-cert-file={pair.certificate}",
+            f"--tls-private-key-file={pair.key}",
+        )
+
+
+def _file_name(user: str) -> str:
+    return user.replace(":", "-").replace("/", "-")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Returns different ports of loopback that nobody listens on."""
+    free: list[int] = []
+    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
+        with socket.socket() as probe_socket:
+            if probe_socket.connect_ex((_LOOPBACK, port)) != 0:
+                free.append(port)
+        if len(free) == count:
+            return free
+    raise CommandError(f"No {count} free ports between {_FREE_PORTS.start} and {_FREE_PORTS.stop} on loopback.")
