@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -292,6 +293,10 @@ def test_what_keeps_the_client_waiting_is_logged(running_agent: "FakeAgent", cap
         f"revision 1 is not acknowledged yet: {running_agent.directory}/agent.sock answers "
         "POST /v1/applied with 500 disk full"
     ]
+
+
+def test_pauses_between_tries_double_up_to_two_seconds() -> None:
+    assert list(islice(arbiter.client._pauses(), 8)) == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
 def test_the_file_may_be_copied_alone(tmp_path: Path) -> None:
