@@ -1,0 +1,92 @@
+"""One container of the node: its durable record, what was observed of its pod, and what the two mean together.
+
+Imports the package's events and records and the core's data types.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from arbiter.demand import Demand
+from arbiter.policy import Policy
+from arbiter.transitions.actions import Grant
+from arbiter.transitions.events import PodObserved, Target
+from arbiter.transitions.record import Record
+from arbiter.workload import Resize
+
+
+class Presence(Enum):
+    """What is known of a container's pod."""
+
+    UNKNOWN = auto()
+    LIVE = auto()
+    TERMINATING = auto()
+    VANISHED = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A start that the kubelet waits for: its number and when it was asked for (s)."""
+
+    start: int
+    at: float
+
+
+@dataclass(slots=True)
+class Container:
+    """State of one container. Everything but `record` is rebuilt from observations after a crash."""
+
+    record: Record
+    presence: Presence = Presence.UNKNOWN
+    pod: PodObserved | None = None
+    seen_at: float = 0.0
+    ready: bool = False
+    request: Request | None = None
+    measured: int | None = None
+    acknowledged_at: float = 0.0
+    measure_at: float = 0.0
+    overdue: bool = False
+    published: Grant | None = field(default=None)
+
+    @property
+    def demand(self) -> Demand | None:
+        """What it asked for; None until its pod was observed."""
+        return self.pod.demand if self.pod else None
+
+    @property
+    def target(self) -> Target | None:
+        """Where it is going; None while nobody decided."""
+        return self.pod.target if self.pod else None
+
+    @property
+    def floor(self) -> int:
+        """Bytes per GPU that a live pod is promised whatever happens."""
+        return self.pod.demand.floor if self.pod else 0
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its current start was let go and is not known to have ended."""
+        return self.record.released_at is not None
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether a start of a live pod waits for its release."""
+        return self.request is not None and self.presence is Presence.LIVE
+
+    @property
+    def reserve(self) -> int:
+        """Bytes per GPU that nobody else may grow into."""
+        is_bound = self.presence in (Presence.LIVE, Presence.UNKNOWN)
+        return max(self.record.may_hold, self.floor) if is_bound else self.record.may_hold
+
+    def is_starting(self, *, now: float, window: float) -> bool:
+        """Whether it was released and neither became ready nor acknowledged, for at most `window` seconds."""
+        released_at = self.record.released_at
+        if released_at is None or self.ready or self.record.acknowledged:
+            return False
+        return now < released_at + window
+
+    def is_resizable(self, policy: Policy) -> bool:
+        """Whether its size may change while it runs, once it has acknowledged."""
+        demand = self.demand
+        return demand is not None and demand.resize is Resize.IN_PLACE and not demand.is_fixed and not policy.sizes_once
