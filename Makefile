@@ -1,0 +1,82 @@
+# The front door. `make demo` and `make test` do all the set-up that they need, and say what they do.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CODE   := arbiter kube extender deviceplugin operator cli hack tests
+
+NODES ?= 1
+GPUS  ?= 12Gi
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types layers unit component cluster-tests binaries cluster-up cluster-down crds protos lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Watch two containers share one GPU on a real local cluster (simulated GPU; needs Linux and root)
+	@$(BIN)/python -m hack.demo
+
+test: check cluster-tests ## Run everything: the checks, then the tests on a real cluster
+
+check: lint types layers unit component ## Format, lint, types, layers, unit, property and component tests (under 2 minutes once set up)
+
+lint: $(READY) ## Check format and style
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+types: $(READY) ## Check types (mypy strict)
+	@$(BIN)/mypy $(CODE)
+
+layers: $(READY) ## Check who imports whom
+	@$(BIN)/lint-imports
+
+unit: $(READY) ## Run unit and property tests
+	@$(BIN)/pytest -q -n auto tests/unit tests/property
+
+component: $(READY) binaries ## Run tests against a real API server, scheduler and gRPC
+	@$(BIN)/pytest -q -n auto tests/component
+
+cluster-tests: $(READY) binaries ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
+	@$(BIN)/pytest -q tests/cluster
+
+binaries: $(READY)
+	@$(BIN)/python -m hack.cluster binaries
+
+cluster-up: $(READY) ## Start the local cluster with Arbiter [NODES=2] [GPUS=12Gi,24Gi: usable memory of each node's GPUs]
+	@$(BIN)/python -m hack.cluster up --nodes $(NODES) --gpus $(GPUS)
+
+cluster-down: $(READY) ## Remove the local cluster
+	@$(BIN)/python -m hack.cluster down
+
+crds: $(READY) ## Write crds/ from the models
+	@$(BIN)/arbiter crds --directory crds
+
+protos: $(READY) ## Write the gRPC stubs from their protos
+	@$(BIN)/python -m hack.protos
+
+lock: ## Resolve requirements/*.txt anew from pyproject.toml
+	@$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements/runtime.txt
+	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' pyproject.toml --group dev --output-file requirements/dev.txt
+
+clean: ## Remove what can be made again (not the cluster, not the cache of binaries)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Arbiter needs Python 3.11 or newer: '$(PYTHON)' is none; name one with make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@echo "Installing Python packages into $(VENV) (locked, with hashes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
