@@ -5,6 +5,7 @@ Imports the standard library only.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -69,14 +70,18 @@ class Demand:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether no quality can move its bytes."""
-        return self.floor == self.full
+        """Whether its quality never moves."""
+        return self.minimum == self.maximum
 
     def settle(self, quality: Fraction) -> Fraction:
         """The quality that it can really run at when given `quality`: the largest level not above, else itself."""
         if not self.levels:
             return quality
         return max((level.quality for level in self.levels if level.quality <= quality), default=self.minimum)
+
+    def level_below(self, quality: Fraction) -> Fraction:
+        """The next lower level's quality."""
+        return max(level.quality for level in self.levels if level.quality < quality)
 
     def memory(self, quality: Fraction) -> Fraction:
         """Bytes per GPU at `quality`, exact: linear between floor and full, or the largest level not above it."""
@@ -93,6 +98,17 @@ class Demand:
         rounded = self.settle(quality) if self.levels else round_down(quality)
         size = math.floor(self.memory(rounded))
         return rounded, max(self.floor, size if self.levels else size // MIB * MIB)
+
+    def fitting(self, vram: int, *, at_most: Fraction | None = None) -> tuple[Fraction, int]:
+        """The inverse of `published`: the largest quality up to `at_most` whose bytes fit into `vram`, with its bytes.
+
+        Never below the floor, whatever `vram` and `at_most` are.
+        """
+        lowest = math.ceil(self.minimum / QUALITY_STEP)
+        highest = math.floor((self.maximum if at_most is None else min(at_most, self.maximum)) / QUALITY_STEP)
+        qualities = range(lowest, max(lowest, highest) + 1)
+        fits = bisect_right(qualities, vram, key=lambda step: self.published(step * QUALITY_STEP)[1])
+        return self.published(qualities[max(0, fits - 1)] * QUALITY_STEP)
 
 
 FieldNames = Mapping[str, str]
@@ -208,7 +224,8 @@ def _floor_and_minimum(
     if request.minimum is not None:
         minimum = _round_up(request.minimum)
     elif request.floor is not None:
-        minimum = _round_up(max(least, maximum * Fraction(request.floor, full)))
+        # Down, so that a floor just below full keeps a minimum below the maximum.
+        minimum = max(_round_up(least), round_down(maximum * Fraction(request.floor, full)))
     else:
         minimum = _round_up(least)
     floor = request.floor if request.floor is not None else _default_floor(full, minimum / maximum)
@@ -235,7 +252,7 @@ def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, nam
     inner = [Level(quality=round_down(level.quality), vram=level.vram) for level in given]
     levels = [first, *(level for level in inner if level not in (first, last)), last]
     for below, above in pairwise(levels):
-        if not (below.quality < above.quality and below.vram <= above.vram):
+        if not (below.quality < above.quality and below.vram < above.vram):
             raise InvalidDemandError(
                 f"{names['levels']} must rise from quality {format_quality(first.quality)} "
                 f"at {format_bytes(first.vram)} to {format_quality(last.quality)} at {format_bytes(last.vram)}; "
