@@ -5,12 +5,13 @@ People write the first group; Arbiter writes the second, and admission keeps eve
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 
 import msgspec
 
 from arbiter.demand import Demand, DemandRequest, FieldNames, InvalidDemandError, Level, format_quality
-from arbiter.ids import GpuUuid
+from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import QuantityError, format_mib, parse_bytes
 from arbiter.workload import Pressure, Priority, Resize, WorkloadType
 from arbiter_kube.api import GROUP
@@ -252,6 +253,40 @@ def decode_grant(text: str) -> TargetGrant:
     if grant.version != GRANT_VERSION:
         raise InvalidAnnotationError(f"{GRANT} has version {grant.version}; this process knows {GRANT_VERSION}.")
     return grant
+
+
+class Nomination(msgspec.Struct, frozen=True, kw_only=True):
+    """Room that is kept for a waiting pod after others were evicted for it: the value of the nominated annotation."""
+
+    version: int = 1
+    node: NodeName
+    gpus: tuple[GpuUuid, ...]
+    until: datetime
+
+
+NOMINATION_VERSION = 1
+
+
+def encode_nomination(nomination: Nomination) -> str:
+    """The value of the nominated annotation: JSON with a version."""
+    return msgspec.json.encode(nomination).decode()
+
+
+def decode_nomination(text: str) -> Nomination:
+    """What `encode_nomination` wrote.
+
+    Raises:
+        InvalidAnnotationError: the text is none of ours, or of a version that this process does not know.
+    """
+    try:
+        nomination = msgspec.json.decode(text, type=Nomination)
+    except msgspec.MsgspecError as error:
+        raise InvalidAnnotationError(f"{NOMINATED} cannot be read: {error}.") from error
+    if nomination.version != NOMINATION_VERSION:
+        raise InvalidAnnotationError(
+            f"{NOMINATED} has version {nomination.version}; this process knows {NOMINATION_VERSION}."
+        )
+    return nomination
 
 
 def target_annotations(grant: TargetGrant) -> dict[str, str]:

@@ -11,7 +11,7 @@ from arbiter.units import Slices
 from arbiter.workload import Priority, WorkloadType
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
-from arbiter_kube.api.annotations import FrozenDemand, InvalidAnnotationError, TargetGrant
+from arbiter_kube.api.annotations import FrozenDemand, InvalidAnnotationError, Nomination, TargetGrant
 from arbiter_kube.api.objects import Pod
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class GpuPod:
     node: NodeName | None = None
     gpus: tuple[GpuUuid, ...] = ()
     grant: TargetGrant | None = None
+    nomination: Nomination | None = None
     created_at: float = 0.0
     bound_at: float | None = None
     finished: bool = False
@@ -67,6 +68,7 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
         node=pod.node,
         gpus=a.decode_gpus(annotations.get(a.GPUS, "")),
         grant=_grant(pod),
+        nomination=_nomination(pod),
         created_at=_seconds(pod.metadata.creation_timestamp) or 0.0,
         bound_at=_condition_time(pod, "PodScheduled") if pod.node else None,
         finished=pod.is_finished,
@@ -114,6 +116,17 @@ def _grant(pod: Pod) -> TargetGrant | None:
         return a.decode_grant(text)
     except InvalidAnnotationError as error:
         _log.warning("grant unreadable, taken as none pod=%s error=%s", pod.key, error)
+        return None
+
+
+def _nomination(pod: Pod) -> Nomination | None:
+    text = pod.metadata.annotations.get(a.NOMINATED)
+    if text is None:
+        return None
+    try:
+        return a.decode_nomination(text)
+    except InvalidAnnotationError as error:
+        _log.warning("nomination unreadable, taken as none pod=%s error=%s", pod.key, error)
         return None
 
 
