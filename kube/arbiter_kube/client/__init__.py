@@ -1,0 +1,44 @@
+"""The typed way to the API server that all of Arbiter's processes share.
+
+client.py has the verbs, reflector.py live copies of objects, events.py a recorder of Kubernetes events; health.py and
+process.py are what every process serves and starts with. Above the API models, below the three processes.
+"""
+
+from arbiter_kube.client.client import KubeClient, PatchType
+from arbiter_kube.client.credentials import CredentialsError
+from arbiter_kube.client.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KubeError,
+    NotFound,
+    TooManyRequests,
+    Unreachable,
+    UnreadableError,
+)
+from arbiter_kube.client.reflector import Reflector, ReflectorEvent, ReflectorTiming
+from arbiter_kube.client.store import Applied, Deleted, Synced
+
+__all__ = [
+    "ApiError",
+    "Applied",
+    "Conflict",
+    "CredentialsError",
+    "Deleted",
+    "Forbidden",
+    "Gone",
+    "Invalid",
+    "KubeClient",
+    "KubeError",
+    "NotFound",
+    "PatchType",
+    "Reflector",
+    "ReflectorEvent",
+    "ReflectorTiming",
+    "Synced",
+    "TooManyRequests",
+    "Unreachable",
+    "UnreadableError",
+]

@@ -1,0 +1,51 @@
+"""The kinds of objects that Arbiter talks to the API server about: where each is found and what it is read as."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from arbiter_kube.api import GROUP, VERSION
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.gpunode import GpuNode
+from arbiter_kube.api.objects import Event, Lease, Namespace, Node, Pod
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource(Generic[T]):
+    """One kind of object. `model` is the msgspec Struct or pydantic model that its objects are read as."""
+
+    model: type[T]
+    group: str = ""
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        """As objects carry it: `v1`, `arbiter.infernum.io/v1alpha1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL's path; without a namespace every namespace's objects."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        within = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        return f"{root}{within}/{self.plural}" + "".join(f"/{part}" for part in (name, subresource) if part)
+
+
+PODS = Resource(model=Pod, version="v1", plural="pods", kind="Pod", namespaced=True)
+NODES = Resource(model=Node, version="v1", plural="nodes", kind="Node", namespaced=False)
+NAMESPACES = Resource(model=Namespace, version="v1", plural="namespaces", kind="Namespace", namespaced=False)
+EVENTS = Resource(model=Event, version="v1", plural="events", kind="Event", namespaced=True)
+LEASES = Resource(
+    model=Lease, group="coordination.k8s.io", version="v1", plural="leases", kind="Lease", namespaced=True
+)
+GPU_ALLOCATIONS = Resource(
+    model=GpuAllocation, group=GROUP, version=VERSION, plural="gpuallocations", kind="GpuAllocation", namespaced=True
+)
+QUALITY_POLICIES = Resource(
+    model=QualityPolicy, group=GROUP, version=VERSION, plural="qualitypolicies", kind="QualityPolicy", namespaced=False
+)
+GPU_NODES = Resource(model=GpuNode, group=GROUP, version=VERSION, plural="gpunodes", kind="GpuNode", namespaced=False)
