@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
+from arbiter.units import QuantityError, Slices, format_bytes, parse_bytes
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import Container, Pod, PodSpec
-
-from arbiter.units import QuantityError, Slices, format_bytes, parse_bytes
 from arbiter_operator.admission.errors import RefusedError
 
 _RESERVED_NAMES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")

@@ -8,13 +8,6 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from arbiter_kube.api import GROUP, SCHEDULER_NAME, VRAM_RESOURCE
-from arbiter_kube.api import annotations as a
-from arbiter_kube.api.annotations import FrozenDemand
-from arbiter_kube.api.gpuallocation import GpuAllocation
-from arbiter_kube.api.objects import Pod
-from arbiter_kube.api.pods import fixed_demand
-
 from arbiter.demand import (
     SPEC_FIELDS,
     Demand,
@@ -26,6 +19,12 @@ from arbiter.demand import (
 )
 from arbiter.units import QuantityError, Slices, format_bytes, slices_for
 from arbiter.workload import Priority
+from arbiter_kube.api import GROUP, SCHEDULER_NAME, VRAM_RESOURCE
+from arbiter_kube.api import annotations as a
+from arbiter_kube.api.annotations import FrozenDemand
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.pods import fixed_demand
 from arbiter_operator.admission.classes import PREEMPTION_POLICY, priority_class
 from arbiter_operator.admission.containers import (
     asks_for_memory,
