@@ -3,14 +3,14 @@
 Imports the package's events and records and the core's data types.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from arbiter.demand import Demand
 from arbiter.policy import Policy
 from arbiter.transitions.actions import Grant
-from arbiter.transitions.events import PodObserved, Target
-from arbiter.transitions.record import Record
+from arbiter.transitions.events import PodObserved
+from arbiter.transitions.record import Record, Size
 from arbiter.workload import Resize
 
 
@@ -45,8 +45,8 @@ class Container:
     measured: int | None = None
     acknowledged_at: float = 0.0
     measure_at: float = 0.0
-    overdue: bool = False
-    published: Grant | None = field(default=None)
+    is_overdue: bool = False
+    published: Grant | None = None
 
     @property
     def demand(self) -> Demand | None:
@@ -54,9 +54,17 @@ class Container:
         return self.pod.demand if self.pod else None
 
     @property
-    def target(self) -> Target | None:
-        """Where it is going; None while nobody decided."""
-        return self.pod.target if self.pod else None
+    def wanted(self) -> Size | None:
+        """The target as a size that its demand allows; None while nobody decided."""
+        if self.pod is None or self.pod.target is None:
+            return None
+        return Size(*self.pod.demand.fitting(self.pod.target.vram, at_most=self.pod.target.quality))
+
+    @property
+    def excess(self) -> int:
+        """Bytes per GPU that it was told to give back and may still hold."""
+        granted = self.record.granted
+        return self.record.may_hold - granted.vram if granted else 0
 
     @property
     def floor(self) -> int:
@@ -90,3 +98,9 @@ class Container:
         """Whether its size may change while it runs, once it has acknowledged."""
         demand = self.demand
         return demand is not None and demand.resize is Resize.IN_PLACE and not demand.is_fixed and not policy.sizes_once
+
+    def stop(self, *, keep: bool) -> None:
+        """Its last start has ended, if it had one; what it was granted stays reserved where `keep` says so."""
+        self.record = self.record.stop(keep=keep)
+        self.ready = False
+        self.measured = None

@@ -6,7 +6,7 @@ Imports the core's identifiers and the standard library.
 import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from arbiter.ids import GpuUuid, PodUid
 
@@ -20,14 +20,30 @@ class InvalidRecordError(ValueError):
     """A saved record that cannot be read; the text says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """A size that a container was told (or was about to be told): revision, quality, bytes per GPU, and when (s)."""
+class Size(NamedTuple):
+    """A quality 0..1 and the bytes per GPU that go with it."""
 
-    revision: int
     quality: Fraction
     vram: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A size that a container was told (or was about to be told), at which revision, and when (s)."""
+
+    revision: int
+    size: Size
     at: float
+
+    @property
+    def quality(self) -> Fraction:
+        """Of its size."""
+        return self.size.quality
+
+    @property
+    def vram(self) -> int:
+        """Bytes per GPU of its size."""
+        return self.size.vram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +86,9 @@ class Record:
         """When the oldest unconfirmed shrink was promised; None where none is due."""
         return self.promises[1].at if len(self.promises) > 1 else None
 
-    def promise(self, *, quality: Fraction, vram: int, now: float) -> "Record":
+    def promise(self, *, size: Size, now: float) -> "Record":
         """The record with one more promise, at the next revision."""
-        newest = Promise(revision=self.revision + 1, quality=quality, vram=vram, at=now)
+        newest = Promise(revision=self.revision + 1, size=size, at=now)
         promises = _from_largest((*self.promises, newest))
         if len(promises) > MAX_PROMISES:
             promises = promises[:2] + promises[3:]  # the first two say how much, and since when
@@ -91,6 +107,14 @@ class Record:
             acknowledged=0,
             applied=None,
             late=False,
+        )
+
+    def not_after(self, now: float) -> "Record":
+        """The record with no time in the future, for a clock that was set back while nobody was looking."""
+        return replace(
+            self,
+            released_at=None if self.released_at is None else min(self.released_at, now),
+            promises=tuple(replace(promise, at=min(promise.at, now)) for promise in self.promises),
         )
 
 
@@ -147,7 +171,7 @@ def _record(data: dict[str, Any]) -> Record:
         released_at=data["releasedAt"],
         revision=data["revision"],
         promises=tuple(
-            Promise(revision=p["revision"], quality=Fraction(p["quality"]), vram=p["vram"], at=p["at"])
+            Promise(revision=p["revision"], size=Size(Fraction(p["quality"]), p["vram"]), at=p["at"])
             for p in data["promises"]
         ),
         acknowledged=data["acknowledged"],
