@@ -9,14 +9,14 @@ from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Event, Lease, Namespace, Node, Pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource(Generic[T]):
+class Resource(Generic[T_co]):
     """One kind of object. `model` is the msgspec Struct or pydantic model that its objects are read as."""
 
-    model: type[T]
+    model: type[T_co]
     group: str = ""
     version: str
     plural: str

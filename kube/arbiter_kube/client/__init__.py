@@ -18,6 +18,7 @@ from arbiter_kube.client.errors import (
     Unreachable,
     UnreadableError,
 )
+from arbiter_kube.client.events import EventRecorder, EventType, Notice, reference
 from arbiter_kube.client.reflector import Reflector, ReflectorEvent, ReflectorTiming
 from arbiter_kube.client.store import Applied, Deleted, Synced
 
@@ -27,12 +28,15 @@ __all__ = [
     "Conflict",
     "CredentialsError",
     "Deleted",
+    "EventRecorder",
+    "EventType",
     "Forbidden",
     "Gone",
     "Invalid",
     "KubeClient",
     "KubeError",
     "NotFound",
+    "Notice",
     "PatchType",
     "Reflector",
     "ReflectorEvent",
@@ -41,4 +45,5 @@ __all__ = [
     "TooManyRequests",
     "Unreachable",
     "UnreadableError",
+    "reference",
 ]
