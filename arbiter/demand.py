@@ -207,7 +207,7 @@ def _floor_and_minimum(
     if maximum < least:
         raise InvalidDemandError(
             f"{names['maximum']} {format_quality(maximum)} is below {format_quality(least)}, "
-            f"the least quality of {kind}."
+            f"the least quality of {kind}; raise it or leave it out."
         )
     if request.minimum is not None and request.minimum < least:
         raise InvalidDemandError(
@@ -217,29 +217,30 @@ def _floor_and_minimum(
     if request.minimum is not None and request.minimum > maximum:
         raise InvalidDemandError(
             f"{names['minimum']} {format_quality(request.minimum)} is above "
-            f"{names['maximum']} {format_quality(maximum)}."
+            f"{names['maximum']} {format_quality(maximum)}; lower the minimum or raise the maximum."
         )
     if request.floor == full or (request.floor is None and request.resize is Resize.AT_START):
         return full, maximum
     if request.minimum is not None:
-        minimum = _round_up(request.minimum)
+        minimum = min(maximum, _round_up(request.minimum))
     elif request.floor is not None:
         # Down, so that a floor just below full keeps a minimum below the maximum.
         minimum = max(_round_up(least), round_down(maximum * Fraction(request.floor, full)))
     else:
         minimum = _round_up(least)
-    floor = request.floor if request.floor is not None else _default_floor(full, minimum / maximum)
-    if minimum == maximum and floor < full:
-        raise InvalidDemandError(
-            f"at one quality, {format_quality(maximum)}, floor {format_bytes(floor)} and full {format_bytes(full)} "
-            f"must be equal; lower {names['minimum']} or leave out {names['floor']}."
-        )
-    return floor, minimum
+    if minimum < maximum:
+        return request.floor or _default_floor(full, minimum / maximum), minimum
+    if request.floor is None:
+        return full, maximum
+    raise InvalidDemandError(
+        f"at one quality, {format_quality(maximum)}, floor {format_bytes(request.floor)} and full "
+        f"{format_bytes(full)} must be equal; lower {names['minimum']} or leave out {names['floor']}."
+    )
 
 
 def _default_floor(full: int, share: Fraction) -> int:
     floor = math.floor(full * share)
-    return max(1, floor // MIB * MIB) if floor >= MIB else max(1, floor)
+    return floor // MIB * MIB if floor >= MIB else max(1, floor)
 
 
 def _round_up(quality: Fraction) -> Fraction:
@@ -247,8 +248,13 @@ def _round_up(quality: Fraction) -> Fraction:
 
 
 def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, names: FieldNames) -> tuple[Level, ...]:
-    if not given or first.vram == last.vram:
+    if not given:
         return ()
+    if first == last:
+        raise InvalidDemandError(
+            f"{names['levels']} need a floor below full {format_bytes(last.vram)}; "
+            f"write {names['floor']} or leave the levels out."
+        )
     inner = [Level(quality=round_down(level.quality), vram=level.vram) for level in given]
     levels = [first, *(level for level in inner if level not in (first, last)), last]
     for below, above in pairwise(levels):

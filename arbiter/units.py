@@ -12,12 +12,17 @@ Slices = NewType("Slices", int)
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-_SUFFIXES = {
+_SUFFIXES: dict[str, int | Fraction] = {
     "": 1,
     **{letter + "i": 1 << (10 * power) for power, letter in enumerate("KMGTPE", start=1)},
     **{letter: 1000**power for power, letter in enumerate(["k", "M", "G", "T", "P", "E"], start=1)},
+    "m": Fraction(1, 1000),
 }
-_QUANTITY = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<suffix>[A-Za-z]*)", re.ASCII)
+# Digits and exponents are bounded because annotations are anybody's text and exact fractions have no largest value.
+_QUANTITY = re.compile(
+    r"(?P<number>\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE](?P<exponent>[+-]?\d{1,2})|(?P<suffix>[A-Za-z]*))", re.ASCII
+)
+_LARGEST = (1 << 63) - 1
 
 
 class QuantityError(ValueError):
@@ -25,15 +30,19 @@ class QuantityError(ValueError):
 
 
 def parse_bytes(text: str | int) -> int:
-    """Bytes from a Kubernetes quantity such as ``10Gi``, ``1843Mi`` or ``500M``; fractions of a byte round down.
+    """Bytes from a Kubernetes quantity such as ``10Gi``, ``1843Mi``, ``500M`` or ``1e9``; parts of a byte round down.
 
     Raises:
-        QuantityError: the text is no quantity.
+        QuantityError: the text is no quantity, or larger than 2**63 - 1 bytes.
     """
     match = _QUANTITY.fullmatch(str(text).strip())
-    if match is None or match["suffix"] not in _SUFFIXES:
+    if match is None or (match["suffix"] or "") not in _SUFFIXES:
         raise QuantityError(f'"{text}" is no size; write a number with a unit, such as 10Gi or 1843Mi')
-    return int(Fraction(match["number"]) * _SUFFIXES[match["suffix"]])
+    scale = Fraction(10) ** int(match["exponent"]) if match["exponent"] else _SUFFIXES[match["suffix"]]
+    size = int(Fraction(match["number"]) * scale)
+    if size > _LARGEST:
+        raise QuantityError(f'"{text}" is larger than any memory; write a size such as 10Gi')
+    return size
 
 
 def format_bytes(size: int) -> str:
