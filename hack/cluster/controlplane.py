@@ -5,11 +5,8 @@ its network namespace. Imports `binaries`, `kubeconfig`, `pki`, `probe` and `pro
 """
 
 import enum
-import os
 import random
 import socket
-import ssl
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from hack.cluster import binaries, kubeconfig, probe
+from hack.cluster.command import run
 from hack.cluster.errors import CommandError
 from hack.cluster.pki import Authority
 from hack.cluster.process import Processes
@@ -163,35 +161,29 @@ class ControlPlane:
         """Runs kubectl, as the administrator unless another kubeconfig is given, and returns what it printed.
 
         Raises:
-            CommandError: its exit status is not 0; the message is what it wrote to stderr.
+            CommandError: its exit status was not 0; the message has what it wrote to stderr.
         """
-        done = subprocess.run(
-            [str(binaries.directory() / "kubectl"), *arguments],
-            # Its own discovery cache: the one in the home directory may know this address with other resources.
-            env=os.environ
-            | {"KUBECONFIG": str(kubeconfig or self.admin_kubeconfig), "KUBECACHEDIR": str(self.directory / "kubectl")},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=_KUBECTL_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise CommandError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        environment = {
+            "KUBECONFIG": str(kubeconfig or self.admin_kubeconfig),
+            # The discovery cache in the home directory may know this address with other resources.
+            "KUBECACHEDIR": str(self.directory / "kubectl-cache"),
+        }
+        command = [str(binaries.directory() / "kubectl"), *arguments]
+        return run(command, seconds=_KUBECTL_SECONDS, stdin=stdin, environment=environment)
+
+    def get(self, path: str) -> bytes | None:
+        """Returns what the API server answers the administrator, None unless with status 200: kubectl, but quick."""
+        admin = self.authority.issue("admin", common_name="admin", organizations=("system:masters",))
+        tls = self.authority.client_context(admin)
+        return probe.get(self.place.address, self.place.ports.apiserver, path, tls=tls)
 
     def _run(self, name: str, *flags: str) -> None:
         self.processes.start(name, (*self.place.enter, str(binaries.directory() / name), *flags))
 
     def _ready(self) -> bool:
-        tls = ssl.create_default_context(cadata=self.authority.certificate.decode())
-        admin = self.authority.issue("admin", common_name="admin", organizations=("system:masters",))
-        tls.load_cert_chain(admin.certificate, admin.key)
         # The API server makes its first namespaces only after it says that it is ready.
-        return all(
-            probe.answers(self.place.address, self.place.ports.apiserver, path, tls=tls)
-            for path in ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system")
-        )
+        paths = ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system")
+        return all(self.get(path) is not None for path in paths)
 
     def _write_kubeconfig(self, path: Path, user: str, groups: Sequence[str]) -> Path:
         pair = self.authority.issue(_file_name(user), common_name=user, organizations=groups)
@@ -269,6 +261,8 @@ class ControlPlane:
             f"--cluster-signing-key-file={authority.key}",
             f"--service-account-private-key-file={self.authority.signing_key('service-accounts').key}",
             "--use-service-account-credentials=true",
+            # It makes this directory, whose default is outside of what belongs to the cluster.
+            f"--flex-volume-plugin-dir={self.directory / 'volume-plugins'}",
             f"--cluster-cidr={POD_NETWORK}",
             "--leader-elect=false",
             "--kube-api-qps=300",

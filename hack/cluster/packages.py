@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import subprocess
 
-from hack.cluster.errors import CannotRunError, CommandError
+from hack.cluster.command import run, search_path
+from hack.cluster.errors import CannotRunError
 from hack.cluster.progress import Progress
 
 CNI_PLUGINS = "/usr/lib/cni"
-_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 _PACKAGE_OF = {
     "busybox": "busybox-static",
     "containerd": "containerd",
@@ -21,18 +20,6 @@ _PACKAGE_OF = {
     "runc": "runc",
 }
 _INSTALL_SECONDS = 600
-
-
-def search_path() -> str:
-    """Returns PATH with the system administrator's directories, which an ordinary shell may lack."""
-    return f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"
-
-
-def program(name: str) -> str:
-    """Returns a program's path; raises CommandError when this machine has none."""
-    if path := shutil.which(name, path=search_path()):
-        return path
-    raise CommandError(f"There is no program {name} on this machine.")
 
 
 def missing() -> list[str]:
@@ -53,19 +40,14 @@ def ensure(progress: Progress) -> None:
 
     Raises:
         CannotRunError: there is no apt-get, or this is not root.
-        CommandError: apt-get failed; the message carries its last line.
+        CommandError: apt-get failed.
     """
     check()
     if not (packages := missing()):
         return
     progress.say(f"installing from the distribution: {' '.join(packages)}")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
-        )
-        if done.returncode:
-            raise CommandError(f"{' '.join(command)} failed: {_last_line(done.stderr or done.stdout)}")
+        run(command, seconds=_INSTALL_SECONDS, environment={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def _found(program: str) -> bool:
@@ -78,7 +60,3 @@ def _is_static(path: str) -> bool:
     # A dynamic executable names its loader in the first page.
     with open(path, "rb") as executable:
         return b"/ld-" not in executable.read(4096)
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else "it printed nothing"

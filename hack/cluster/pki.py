@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ class Authority:
     def certificate(self) -> bytes:
         """The authority's certificate in PEM."""
         return self.pair.certificate.read_bytes()
+
+    def client_context(self, pair: KeyPair | None = None) -> ssl.SSLContext:
+        """Returns TLS settings of a client that trusts this authority alone and shows that certificate, if any."""
+        context = ssl.create_default_context(cadata=self.certificate.decode())
+        if pair:
+            context.load_cert_chain(pair.certificate, pair.key)
+        return context
 
     def issue(
         self, name: str, *, common_name: str, organizations: Sequence[str] = (), hosts: Sequence[str] = ()

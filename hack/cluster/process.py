@@ -1,6 +1,6 @@
 """Processes that outlive the command which started them: recorded with pid and start time, found again, ended.
 
-A pid alone may by now belong to somebody else; with the start time it cannot. Imports `errors` and `packages`.
+A pid alone may by now belong to somebody else; with the start time it cannot. Imports `errors` and `command`.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hack.cluster.command import program, search_path
 from hack.cluster.errors import ComponentError
-from hack.cluster.packages import program, search_path
 
 _POLL_SECONDS = 0.03
 _KILL_SECONDS = 15.0
@@ -114,6 +114,12 @@ class Processes:
             end(record.pid, record.start_time, signal.SIGTERM, seconds=seconds)
             self.kill(name)
 
+    def reap(self) -> None:
+        """Lets the kernel forget those ended processes that are children of this one."""
+        for name in self.names():
+            if record := self._read(name):
+                _reap(record.pid)
+
     def tail(self, name: str) -> str:
         """Returns the last lines of a process's output, indented for use below a message."""
         try:
@@ -160,7 +166,11 @@ def end(pid: int, started: int, number: signal.Signals, *, seconds: float) -> No
             os.kill(pid, number)
     while start_time(pid) == started and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    # Reaps it where it is a child of this process; its successor's parent does so elsewhere.
+    _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    # It is no child where an earlier command started it; then init does this.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 

@@ -1,0 +1,59 @@
+"""The cgroups below which each node's kubelet keeps its pods. Works on both hierarchies; proven on version 1 only."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
+
+
+def create(path: Path) -> None:
+    """Makes a cgroup, `path` being relative like `CLUSTER/NODE`, under every controller."""
+    if (_ROOT / "cgroup.controllers").exists():
+        _create_v2(path)
+    else:
+        _create_v1(path)
+
+
+def roots(name: str) -> list[Path]:
+    """Returns the directories of the top cgroup `name`, one for each hierarchy that has it."""
+    return [path for path in (_ROOT / name, *_ROOT.glob(f"*/{name}")) if path.is_dir()]
+
+
+def processes(name: str) -> Iterator[int]:
+    """Yields the pids in the cgroup `name` and below, some of them more than once."""
+    for root in roots(name):
+        for path in root.rglob("cgroup.procs"):
+            # A cgroup or its last process may vanish at any time.
+            with contextlib.suppress(OSError):
+                yield from map(int, path.read_text().split())
+
+
+def remove(name: str) -> None:
+    """Removes the empty cgroup `name` and all below."""
+    for root in roots(name):
+        below = [path for path in root.rglob("*") if path.is_dir()]
+        for path in (*sorted(below, reverse=True), root):
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir()
+
+
+def _create_v1(path: Path) -> None:
+    for hierarchy in _ROOT.iterdir():
+        if not (hierarchy / "cgroup.procs").exists():
+            continue
+        (hierarchy / path).mkdir(parents=True, exist_ok=True)
+    # A new cpuset is empty, and nothing can run in it.
+    for level in reversed([path, *path.parents][:-1]):
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            (_ROOT / "cpuset" / level / file).write_text((_ROOT / "cpuset" / file).read_text())
+
+
+def _create_v2(path: Path) -> None:
+    for level in reversed([path, *path.parents]):
+        (_ROOT / level).mkdir(exist_ok=True)
+        if level != path:
+            offered = (_ROOT / level / "cgroup.controllers").read_text().split()
+            enabled = " ".join(f"+{name}" for name in _V2_CONTROLLERS if name in offered)
+            (_ROOT / level / "cgroup.subtree_control").write_text(enabled)

@@ -1,0 +1,188 @@
+"""Arbiter's own processes, run on the host inside the cluster's namespaces, each under its own service account."""
+
+import base64
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from hack.cluster import binaries, probe
+from hack.cluster.controlplane import ControlPlane
+from hack.cluster.netns import Network
+from hack.cluster.node import KUBELET_DIRECTORY, Node
+from hack.cluster.paths import REPOSITORY
+from hack.cluster.process import Processes
+
+NAMESPACE = "arbiter-system"
+RESOURCE = "arbiter.infernum.io/vram"
+VRAM_UNIT = "1Gi"
+
+_ARBITER = str(Path(sys.executable).with_name("arbiter"))
+_READY_SECONDS = 45.0
+_EXTENDER = "127.0.0.1:8888"
+_WEBHOOK = "127.0.0.1:9443"
+_EXTENDER_HEALTH_PORT, _OPERATOR_HEALTH_PORT, _AGENT_HEALTH_PORT = 8081, 8082, 8083
+_SCHEDULER_PORT = 10260
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Arbiter in one cluster: what is applied, started and waited for."""
+
+    control_plane: ControlPlane
+    network: Network
+    nodes: Sequence[Node]
+    processes: Processes
+
+    def apply(self) -> None:
+        """Applies the CRDs and, once they are served, the manifests."""
+        apply = ("apply", "--server-side", "--force-conflicts", "--filename=-")
+        if crds := _documents(REPOSITORY / "crds"):
+            self.control_plane.kubectl(*apply, stdin=yaml.safe_dump_all(crds))
+            self.control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        self.control_plane.kubectl(*apply, stdin=self._manifests())
+
+    def start(self) -> None:
+        """Starts every process and waits until each says that it is ready.
+
+        Raises:
+            ComponentError: one ended or was not ready in time; the message has the tail of its log.
+        """
+        self._start_extender()
+        self._start_scheduler()
+        self._start_operator()
+        for node in self.nodes:
+            self._start_agent(node)
+        self._wait_healthy("extender", self.network.control_plane, _EXTENDER_HEALTH_PORT)
+        self._wait_healthy("operator", self.network.control_plane, _OPERATOR_HEALTH_PORT)
+        for node in self.nodes:
+            self._wait_healthy(f"device-plugin/{node.name}", node.address, _AGENT_HEALTH_PORT)
+        self.processes.wait("arbiter-scheduler", "answer to /readyz", self._scheduler_ready, seconds=_READY_SECONDS)
+
+    def wait_offered(self, node: Node) -> int:
+        """Waits until a node offers GPU memory and returns how many units."""
+        self.processes.wait(
+            f"device-plugin/{node.name}",
+            f"{RESOURCE} on node {node.name}",
+            lambda: self._offered(node) > 0,
+            seconds=_READY_SECONDS,
+        )
+        return self._offered(node)
+
+    def _manifests(self) -> str:
+        bundle = base64.b64encode(self.control_plane.authority.certificate).decode()
+        documents = _documents(REPOSITORY / "hack" / "manifests")
+        # The namespace comes before what lies in it, whatever the files are called.
+        ordered = sorted(documents, key=lambda document: document["kind"] != "Namespace")
+        return yaml.safe_dump_all(ordered).replace("${CA_BUNDLE}", bundle)
+
+    def _start_extender(self) -> None:
+        flags = ("--bind", _EXTENDER, *self._health(self.network.control_plane, _EXTENDER_HEALTH_PORT))
+        self._start("extender", self.network.enter, account="arbiter-scheduler", flags=flags)
+
+    def _start_operator(self) -> None:
+        webhook = self.control_plane.authority.issue("webhook", common_name="webhook", hosts=("localhost", "127.0.0.1"))
+        flags = (
+            *("--namespace", NAMESPACE),
+            *("--webhook-bind", _WEBHOOK),
+            *("--webhook-cert", str(webhook.certificate)),
+            *("--webhook-key", str(webhook.key)),
+            *self._health(self.network.control_plane, _OPERATOR_HEALTH_PORT),
+        )
+        self._start("operator", self.network.enter, account="arbiter-operator", flags=flags)
+
+    def _start_agent(self, node: Node) -> None:
+        flags = (
+            *("--node", node.name),
+            *("--backend", "simulated"),
+            *("--simulated-gpus", str(node.gpus_file)),
+            *("--kubelet-dir", str(KUBELET_DIRECTORY)),
+            *("--state-dir", str(node.directory / "agent")),
+            *self._health(node.address, _AGENT_HEALTH_PORT),
+        )
+        account = "arbiter-device-plugin"
+        self._start(f"device-plugin/{node.name}", node.enter, account=account, flags=flags, node=node.name)
+
+    def _start(
+        self, name: str, enter: tuple[str, ...], *, account: str, flags: Sequence[str], node: str | None = None
+    ) -> None:
+        if self.processes.alive(name):
+            return
+        kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, account, node=node)
+        common = ("--kubeconfig", str(kubeconfig), "--vram-unit", VRAM_UNIT)
+        self.processes.start(name, (*enter, _ARBITER, name.partition("/")[0], *common, *flags))
+
+    def _start_scheduler(self) -> None:
+        kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, "arbiter-scheduler")
+        config = self.control_plane.directory / "arbiter-scheduler.yaml"
+        config.write_text(scheduler_config(kubeconfig))
+        serving = self.control_plane.authority.issue(
+            "arbiter-scheduler", common_name="arbiter-scheduler", hosts=(self.network.control_plane,)
+        )
+        scheduler = (
+            str(binaries.directory() / "kube-scheduler"),
+            f"--config={config}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            f"--bind-address={self.network.control_plane}",
+            f"--secure-port={_SCHEDULER_PORT}",
+            f"--tls-cert-file={serving.certificate}",
+            f"--tls-private-key-file={serving.key}",
+        )
+        self.processes.start("arbiter-scheduler", (*self.network.enter, *scheduler))
+
+    def _scheduler_ready(self) -> bool:
+        tls = self.control_plane.authority.client_context()
+        return probe.get(self.network.control_plane, _SCHEDULER_PORT, "/readyz", tls=tls) is not None
+
+    def _wait_healthy(self, name: str, address: str, port: int) -> None:
+        self.processes.wait(
+            name,
+            f"answer to /readyz at {address}:{port}",
+            lambda: probe.get(address, port, "/readyz") is not None,
+            seconds=_READY_SECONDS,
+        )
+
+    def _offered(self, node: Node) -> int:
+        answer = self.control_plane.get(f"/api/v1/nodes/{node.name}")
+        return int(json.loads(answer)["status"]["allocatable"].get(RESOURCE, 0)) if answer else 0
+
+    @staticmethod
+    def _health(address: str, port: int) -> tuple[str, str]:
+        return ("--health-bind", f"{address}:{port}")
+
+
+def scheduler_config(kubeconfig: Path) -> str:
+    """Returns the configuration of the second kube-scheduler, which asks Arbiter's extender."""
+    extender = {
+        "urlPrefix": f"http://{_EXTENDER}",
+        "filterVerb": "filter",
+        "prioritizeVerb": "prioritize",
+        "bindVerb": "bind",
+        # The other plugins' scores add up to 1,200 at most; ours is 10 x 10 x weight for one node.
+        "weight": 200,
+        "nodeCacheCapable": True,
+        # A pod that came past the extender would be bound without its GPUs.
+        "ignorable": False,
+        "httpTimeout": "5s",
+        "managedResources": [{"name": RESOURCE, "ignoredByScheduler": False}],
+    }
+    config = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": str(kubeconfig)},
+        "leaderElection": {"leaderElect": False},
+        # A sample of the nodes would miss the one that fits.
+        "percentageOfNodesToScore": 100,
+        "profiles": [{"schedulerName": "arbiter-scheduler"}],
+        "extenders": [extender],
+    }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _documents(directory: Path) -> list[dict[str, object]]:
+    texts = [path.read_text() for path in sorted(directory.glob("*.yaml"))]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
