@@ -1,9 +1,18 @@
 """Objects of the operator's tests, with sensible defaults: only what a test is about is spelled out."""
 
+from fractions import Fraction
 from typing import Any
 
+from arbiter.demand import Demand
+from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.units import GIB, MIB, Slices, slices_for
+from arbiter.workload import Pressure, Priority, Resize, WorkloadType
 from arbiter_kube.api import VRAM_RESOURCE
+from arbiter_kube.api.annotations import FrozenDemand, TargetGrant
 from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.gpunode import GpuNodeStatus, GpuStatus, GrantOnNode, GrantState, SliceCount
+from arbiter_kube.api.pods import GpuPod
+from arbiter_operator.node import NodeState
 
 
 def pod_manifest(
@@ -49,3 +58,109 @@ def allocation(name: str = "chat", *, namespace: str = "team-a", generation: int
             "spec": chat | spec,
         }
     )
+
+
+GPU = GpuUuid("GPU-0")
+
+
+def demand(
+    *,
+    kind: str = "LlmInference",
+    priority: str = "High",
+    full: int = 10 * GIB,
+    floor: int = 4 * GIB,
+    minimum: str = "0.4",
+    gpu_count: int = 1,
+    resize: str = "InPlace",
+) -> Demand:
+    """The demand of chat unless said otherwise; bytes per GPU."""
+    return Demand(
+        workload_type=WorkloadType(kind),
+        priority=Priority(priority),
+        full=full,
+        floor=floor,
+        maximum=Fraction(1),
+        minimum=Fraction(1) if floor == full else Fraction(minimum),
+        gpu_count=gpu_count,
+        resize=Resize(resize),
+    )
+
+
+POSTERS_DEMAND = demand(kind="ImageGeneration", priority="Background", full=6 * GIB, floor=1843 * MIB, minimum="0.3")
+
+
+def gpu_pod(
+    name: str = "chat-0",
+    *,
+    namespace: str = "team-a",
+    of: Demand | None = None,
+    allocation: str | None = "chat",
+    gpus: tuple[GpuUuid, ...] = (GPU,),
+    node: str | None = "gpu-1",
+    grant: TargetGrant | None = None,
+    generation: int = 1,
+    **more: Any,
+) -> GpuPod:
+    """A pod of chat, bound to GPU-0 of gpu-1, unless said otherwise."""
+    wanted = of or demand()
+    return GpuPod(
+        uid=PodUid(f"uid-{name}"),
+        namespace=namespace,
+        name=name,
+        frozen=FrozenDemand(demand=wanted, container="main", allocation=allocation, generation=generation),
+        slices=Slices(slices_for(wanted.floor, unit=GIB) * wanted.gpu_count),
+        node=None if node is None else NodeName(node),
+        gpus=gpus if node is not None else (),
+        grant=grant,
+        scheduler_name="arbiter-scheduler",
+        **more,
+    )
+
+
+def posters(name: str = "posters-0", **more: Any) -> GpuPod:
+    """A pod of posters, bound to the same GPU."""
+    return gpu_pod(name, namespace="team-b", of=POSTERS_DEMAND, allocation="posters", **more)
+
+
+def target(quality: str, vram: int, *, revision: int = 1) -> TargetGrant:
+    """A target as it stands on a pod; `vram` in MiB."""
+    return TargetGrant(
+        quality=quality, vram=vram * MIB, revision=revision, pressure=Pressure.LOW, mode="Adaptive", reason="before"
+    )
+
+
+def report(
+    *grants: GrantOnNode, usable: tuple[int, ...] = (12 * GIB,), slices: tuple[SliceCount, ...] = ()
+) -> GpuNodeStatus:
+    """A GpuNode's status with GPUs GPU-0, GPU-1, ... of these usable bytes."""
+    gpus = [
+        GpuStatus(uuid=f"GPU-{index}", index=index, total=size, reserved=0, usable=size)
+        for index, size in enumerate(usable)
+    ]
+    return GpuNodeStatus(gpus=gpus, grants=list(grants), slices=list(slices), unit=GIB)
+
+
+def on_node(pod: GpuPod, vram: int, *, state: GrantState = GrantState.MOVABLE, **more: Any) -> GrantOnNode:
+    """What the agent says of a pod that has, holds and applied `vram` (MiB)."""
+    size = vram * MIB
+    fields: dict[str, Any] = {
+        "podUID": pod.uid,
+        "namespace": pod.namespace,
+        "pod": pod.name,
+        "container": "main",
+        "gpus": list(pod.gpus),
+        "granted": size,
+        "held": size,
+        "applied": size,
+        "movable": state is GrantState.MOVABLE,
+        "revision": 1,
+        "state": state,
+    }
+    return GrantOnNode.model_validate(fields | more)
+
+
+def node(
+    *pods: GpuPod, grants: tuple[GrantOnNode, ...] = (), usable: tuple[int, ...] = (12 * GIB,), **more: Any
+) -> NodeState:
+    """The state of gpu-1 with these pods."""
+    return NodeState(name=NodeName("gpu-1"), report=report(*grants, usable=usable), pods=pods, **more)

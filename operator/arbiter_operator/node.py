@@ -1,0 +1,115 @@
+"""One node as the operator's decisions see it: who sits on its GPUs, and under which policy. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from arbiter.equilibrium import Member
+from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.placement import GpuRoom, NodeRoom
+from arbiter.policy import Policy
+from arbiter.units import slices_for
+from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode
+from arbiter_kube.api.members import admission_bytes, member
+from arbiter_kube.api.pods import GpuPod, fixed_demand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One member of the node's GPUs. `pod` is None where the node reports a container whose pod is over or unknown."""
+
+    who: str
+    member: Member
+    pod: GpuPod | None
+    grant: GrantOnNode | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """What targets of one node follow from: its agent's report, the pods bound to it, the policy in force."""
+
+    name: NodeName
+    report: GpuNodeStatus
+    pods: tuple[GpuPod, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    policy_name: str = ""
+
+    @property
+    def capacities(self) -> dict[GpuUuid, int]:
+        """Usable bytes by GPU."""
+        return {GpuUuid(gpu.uuid): gpu.usable for gpu in self.report.gpus}
+
+    def label(self, gpu: GpuUuid) -> str:
+        """A GPU as people call it: ``gpu-1/0``, node and index."""
+        index = next((str(known.index) for known in self.report.gpus if known.uuid == gpu), gpu)
+        return f"{self.name}/{index}"
+
+
+def display_name(pod: GpuPod) -> str:
+    """What a pod is called in sentences: by the allocation that people wrote, else by its own name."""
+    return f"{pod.namespace}/{pod.frozen.allocation or pod.name}"
+
+
+def seats(state: NodeState) -> dict[PodUid, Seat]:
+    """Everybody on the node's GPUs, by pod: live pods, and what containers of others may still hold."""
+    grants = {PodUid(grant.pod_uid): grant for grant in state.report.grants}
+    live = {pod.uid: pod for pod in state.pods if not pod.finished}
+    taken = {uid: _live_seat(pod, grants.get(uid), state) for uid, pod in live.items()}
+    for uid, grant in grants.items():
+        if uid not in live and grant.held > 0:
+            taken[uid] = _reported_seat(uid, grant, state)
+    return {uid: seat for uid, seat in sorted(taken.items()) if seat.member.gpus}
+
+
+def _live_seat(pod: GpuPod, grant: GrantOnNode | None, state: NodeState) -> Seat:
+    placed = replace(member(pod, grant, policy=state.policy), gpus=_known(gpus_of(pod, grant, state.report), state))
+    return Seat(who=display_name(pod), member=placed, pod=pod, grant=grant)
+
+
+def _reported_seat(uid: PodUid, grant: GrantOnNode, state: NodeState) -> Seat:
+    """A GpuNode entry whose pod the watch has not shown yet, or shows no longer, counts as held."""
+    gpus = _known(tuple(GpuUuid(gpu) for gpu in grant.gpus), state)
+    held = Member(uid=uid, demand=fixed_demand(grant.held), gpus=gpus, held=grant.held)
+    return Seat(who=f"{grant.namespace}/{grant.pod}", member=held, pod=None, grant=grant)
+
+
+def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tuple[GpuUuid, ...]:
+    """The pod's GPUs: what the kubelet gave it, and until that is known what it was bound with.
+
+    The kubelet's list has no UIDs: it may speak of a former pod of this name until this one has a grant.
+    """
+    if grant is None or grant.granted is None:
+        return pod.gpus
+    key = (pod.namespace, pod.name, pod.frozen.container)
+    given = tuple(GpuUuid(count.gpu) for count in report.slices if (count.namespace, count.pod, count.container) == key)
+    return pod.gpus if not given or {*given} == {*pod.gpus} else tuple(sorted(given))
+
+
+def room(state: NodeState, *, unit: int) -> NodeRoom:
+    """Room for the floors of newcomers; `unit` (bytes of a slice) yields to the node's own."""
+    slice_bytes = state.report.unit or unit
+    taken = seats(state).values()
+    gpus = []
+    for gpu in state.report.gpus:
+        here = [seat for seat in taken if gpu.uuid in seat.member.gpus]
+        if gpu.healthy:
+            members = tuple(_for_newcomers(seat) for seat in here)
+            reserved = sum(_idle_slices(seat, unit=slice_bytes) for seat in here) * slice_bytes
+            gpus.append(GpuRoom(uuid=GpuUuid(gpu.uuid), usable=gpu.usable, members=members, reserved=reserved))
+    return NodeRoom(name=state.name, gpus=tuple(gpus), policy=state.policy, unit=slice_bytes)
+
+
+def _for_newcomers(seat: Seat) -> Member:
+    """A member with the bytes that no newcomer can have."""
+    return seat.member if seat.pod is None else replace(seat.member, held=admission_bytes(seat.pod, seat.grant))
+
+
+def _idle_slices(seat: Seat, *, unit: int) -> int:
+    """Slices that the kubelet still counts per GPU after a floor was lowered."""
+    if seat.pod is None:
+        return 0
+    return seat.pod.slices // seat.pod.demand.gpu_count - slices_for(seat.pod.demand.floor, unit=unit)
+
+
+def _known(gpus: tuple[GpuUuid, ...], state: NodeState) -> tuple[GpuUuid, ...]:
+    known: Mapping[GpuUuid, int] = state.capacities
+    return tuple(gpu for gpu in gpus if gpu in known)

@@ -1,0 +1,91 @@
+"""Pods without a node: whether they would fit now, how long they may wait, and what they are told. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from arbiter.demand import Demand
+from arbiter.placement import NodeRoom, fits
+from arbiter.units import format_bytes
+from arbiter.workload import Priority, WorkloadType
+from arbiter_kube.api import SCHEDULER_NAME
+from arbiter_kube.api.annotations import WAKE
+from arbiter_kube.api.durations import format_duration, parse_duration
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.qualitypolicy import QualityPolicySpec
+
+WAKE_INTERVAL = 5.0
+"""Seconds between two wakes of a pod that fits and is not bound: the extender's view may be older than ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A pod that kube-scheduler has refused at least once. Times are seconds since the epoch, `timeout` seconds."""
+
+    pod: GpuPod
+    since: float
+    woken_at: float | None
+    timeout: float
+
+    @property
+    def times_out_at(self) -> float:
+        """When it has waited for as long as was asked for."""
+        return self.since + self.timeout
+
+    def is_due(self, now: float) -> bool:
+        """Whether enough time has gone by since it was last woken."""
+        return self.woken_at is None or now >= self.woken_at + WAKE_INTERVAL
+
+
+def waiting(
+    pod: Pod, seen: GpuPod, *, allocation: GpuAllocation | None, policy: QualityPolicySpec | None
+) -> Waiting | None:
+    """The pod as one that waits for our scheduler to find room; None where it does not."""
+    if seen.node or seen.finished or seen.terminating or seen.scheduler_name != SCHEDULER_NAME:
+        return None
+    if not any(condition.type == "PodScheduled" and condition.status == "False" for condition in pod.status.conditions):
+        return None
+    text = pod.metadata.annotations.get(WAKE, "")
+    return Waiting(
+        pod=seen,
+        since=seen.created_at,
+        woken_at=float(text) if text.replace(".", "", 1).isdigit() else None,
+        timeout=_timeout(seen.demand, allocation, policy),
+    )
+
+
+def _timeout(demand: Demand, allocation: GpuAllocation | None, policy: QualityPolicySpec | None) -> float:
+    own = allocation is not None and (allocation.spec.no_wait or allocation.spec.timeout is not None)
+    if allocation is not None and (own or policy is None or policy.allocation_timeout is None):
+        return allocation.spec.wait_seconds()
+    kind: WorkloadType = demand.workload_type
+    priority: Priority = demand.priority
+    usual = kind.defaults.timeout
+    if policy is not None and policy.allocation_timeout is not None:
+        usual = parse_duration(policy.allocation_timeout)
+    return usual * priority.timeout_multiplier
+
+
+def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> NodeRoom | None:
+    """The first node whose GPUs have room for the pod's floor."""
+    return next((room for room in rooms if fits(room, pod.demand)), None)
+
+
+def shortage(demand: Demand, rooms: Iterable[NodeRoom], *, labels: dict[str, str]) -> str:
+    """What is missing: ``needs 10Gi on one GPU; gpu-1/0 has 6Gi``. `labels` names GPUs by uuid."""
+    count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
+    needs = f"needs {format_bytes(demand.floor)} on {count}"
+    gpus = [(max(0, gpu.free), gpu) for room in rooms for gpu in room.gpus]
+    if not gpus:
+        return f"{needs}; no node reports a healthy GPU"
+    free, best = max(gpus, key=lambda pair: (pair[0], pair[1].uuid))
+    largest, biggest = max(((gpu.usable, gpu) for _, gpu in gpus), key=lambda pair: (pair[0], pair[1].uuid))
+    if largest < demand.floor:
+        return f"{needs}; the largest, {labels[biggest.uuid]}, has {format_bytes(largest)} in all"
+    return f"{needs}; {labels[best.uuid]} has {format_bytes(free)}"
+
+
+def timeout_message(seconds: float) -> str:
+    """What is said once the time is over; the pod stays in kube-scheduler's queue."""
+    return f"still waiting after {format_duration(seconds)}; stays queued"
