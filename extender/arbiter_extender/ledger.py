@@ -133,14 +133,19 @@ class Ledger:
     def soft_hold(self, uid: PodUid) -> Placement | None:
         """What is held for a pod whose bind has not begun."""
         hold = self._holds.get(uid)
-        return hold.placement if hold is not None and hold.until is not None else None
+        return hold.placement if hold is not None and not hold.is_assumed else None
 
     def assigned(self, uid: PodUid) -> Placement | None:
         """Where a pod is bound, or being bound."""
         pod, hold = self._pods.get(uid), self._holds.get(uid)
         if pod is not None and pod.node is not None:
             return Placement(node=pod.node, gpus=pod.gpus)
-        return hold.placement if hold is not None and hold.until is None else None
+        return hold.placement if hold is not None and hold.is_assumed else None
+
+    def is_assumed(self, uid: PodUid) -> bool:
+        """Whether a bind is in flight, or was answered and not yet shown by the watch."""
+        hold = self._holds.get(uid)
+        return hold is not None and hold.is_assumed
 
     def node(self, name: NodeName, *, now: float, besides: PodUid | None = None) -> NodeOccupancy | None:
         """What there is on a node, the claims of `besides` left out; None while its agent has not reported."""

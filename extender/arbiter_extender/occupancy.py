@@ -50,6 +50,11 @@ class Hold:
     placement: Placement
     until: float | None
 
+    @property
+    def is_assumed(self) -> bool:
+        """Whether only the API server's word ends it."""
+        return self.until is None
+
     def is_over(self, now: float) -> bool:
         """Whether a soft hold has run out."""
         return self.until is not None and now >= self.until
@@ -101,11 +106,12 @@ def occupancy(
     """Everything on one node. `pods` are bound or nominated to it; `unit` (bytes of a slice) yields to the node's."""
     known = tuple(pods)
     bound = [pod for pod in known if pod.node is not None]
+    promised = tuple(holds)
     node = _Reports(status)
     claims = [
         *(_bound(pod, node, policy=policy) for pod in bound),
-        *(_held(hold, policy=policy) for hold in holds),
-        *node.others({pod.uid for pod in bound}, unit=status.unit or unit),
+        *(_held(hold, node, policy=policy) for hold in promised),
+        *node.others({pod.uid for pod in bound} | {hold.pod.uid for hold in promised}, unit=status.unit or unit),
     ]
     room = _room(name, status, claims=claims, policy=policy, unit=status.unit or unit)
     for pod in sorted(known, key=lambda pod: (-pod.demand.priority.level, pod.created_at, pod.uid)):
@@ -178,12 +184,12 @@ def _bound(pod: GpuPod, node: _Reports, *, policy: Policy) -> Claim:
     return _claim(pod, standing=Standing.BOUND, slices=slices, grant=grant, policy=policy)
 
 
-def _held(hold: Hold, *, policy: Policy) -> Claim:
+def _held(hold: Hold, node: _Reports, *, policy: Policy) -> Claim:
     return _claim(
         hold.pod,
-        standing=Standing.ASSUMED if hold.until is None else Standing.SOFT_HELD,
+        standing=Standing.ASSUMED if hold.is_assumed else Standing.SOFT_HELD,
         slices=dict.fromkeys(hold.placement.gpus, slices_per_gpu(hold.pod)),
-        grant=None,
+        grant=node.grants.get(hold.pod.uid),
         policy=policy,
     )
 

@@ -1,0 +1,165 @@
+"""Carries binds out and follows each until the API server has said what became of it.
+
+An assumed pod keeps its room in the ledger until then, however often an answer is lost. Imports the ledger and the
+Kubernetes client.
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from arbiter.ids import NodeName, PodUid
+from arbiter_extender.errors import BindError
+from arbiter_extender.ledger import Ledger
+from arbiter_extender.occupancy import Placement
+from arbiter_kube.api import annotations as a
+from arbiter_kube.api.objects import ObjectKey, Pod
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.resources import PODS
+from arbiter_kube.client import ApiError, Conflict, KubeClient, KubeError, NotFound
+from arbiter_kube.client.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+
+PATIENCE = 4.0
+"""Seconds after which kube-scheduler is told that there is no answer yet: less than its httpTimeout of 5 s."""
+
+CALL_TIMEOUT = 3.0
+"""Seconds for one call; a Binding that is lost is sent again, which its UID makes harmless."""
+
+SHOWN_WITHIN = 10.0
+"""Seconds after which a bound pod that the watch has not shown is looked up: it may have been deleted in a gap."""
+
+
+class Binder:
+    """Binds pods that the ledger has assumed. One bind per pod is under way, however often it is asked for."""
+
+    def __init__(self, client: KubeClient, ledger: Ledger) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._binds: dict[PodUid, asyncio.Task[None]] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+
+    async def bind(self, pod: GpuPod, placement: Placement) -> None:
+        """Binds an assumed pod to its node, with its GPUs.
+
+        Raises:
+            BindError: it is not bound, or after 4 s not known to be; the bind then goes on.
+        """
+        task = self._binds.get(pod.uid)
+        if task is None:
+            task = self._binds[pod.uid] = asyncio.create_task(self._carry_out(pod, placement))
+            task.add_done_callback(lambda _: self._binds.pop(pod.uid, None))
+            # Its error is told to whoever still waits; nobody may be left.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        finished, _ = await asyncio.wait((task,), timeout=PATIENCE)
+        if not finished:
+            raise BindError(
+                f"the API server has not said within {PATIENCE:g} s whether {pod.key} is bound to "
+                f"{placement.node}; it is asked until it does."
+            )
+        await task
+
+    async def bind_without_vram(self, pod: ObjectKey, *, uid: PodUid, node: NodeName) -> None:
+        """Binds a pod that asks for no GPU memory, once.
+
+        Raises:
+            BindError: it is not bound.
+        """
+        try:
+            await self._client.bind(pod, uid=uid, node=node, annotations={}, within=CALL_TIMEOUT)
+        except KubeError as error:
+            raise BindError(f"{pod} is not bound to {node}: {error}") from error
+
+    async def look_up(self, key: ObjectKey, uid: PodUid) -> Pod | None:
+        """The pod as the API server has it now; None where it is gone, or another has taken its name.
+
+        Raises:
+            KubeError: there is no answer.
+        """
+        try:
+            pod = await self._client.get(PODS, key.name, namespace=key.namespace, within=CALL_TIMEOUT)
+        except NotFound:
+            return None
+        return pod if pod.uid == uid else None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops following binds; those under way may still happen."""
+        tasks = (*self._binds.values(), *self._watches)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry_out(self, pod: GpuPod, placement: Placement) -> None:
+        backoff = Backoff(first=0.2, ceiling=5.0)
+        while self._ledger.assigned(pod.uid) is not None:
+            try:
+                await self._bind_once(pod, placement)
+                self._watch(pod)
+                return
+            except BindError:
+                self._ledger.release(pod.uid)
+                raise
+            except KubeError as error:
+                _log.warning("bind has no answer yet pod=%s node=%s error=%s", pod.key, placement.node, error)
+                await asyncio.sleep(backoff.next())
+        raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
+
+    async def _bind_once(self, pod: GpuPod, placement: Placement) -> None:
+        """Sends the Binding, and asks what is true where the API server objects."""
+        try:
+            await self._client.bind(
+                _key(pod),
+                uid=pod.uid,
+                node=placement.node,
+                annotations={a.GPUS: a.encode_gpus(placement.gpus)},
+                within=CALL_TIMEOUT,
+            )
+        except (Conflict, NotFound) as error:
+            await self._compare(pod, placement, refusal=error)
+        except ApiError as error:
+            if error.is_transient:
+                raise
+            raise BindError(f"{pod.key} may not be bound to {placement.node}: {error.message}.") from error
+
+    async def _compare(self, pod: GpuPod, placement: Placement, *, refusal: ApiError) -> None:
+        """Whether a refused Binding is one that was carried out before, its answer lost.
+
+        Raises:
+            BindError: it is not; what is in the way.
+        """
+        found = await self.look_up(_key(pod), pod.uid)
+        if found is None:
+            raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
+        if found.node is None:
+            raise BindError(f"{pod.key} may not be bound to {placement.node}: {refusal.message}.")
+        gpus = a.decode_gpus(found.metadata.annotations.get(a.GPUS, ""))
+        if Placement(node=found.node, gpus=gpus) != placement:
+            raise BindError(f"{pod.key} is bound to {found.node} already.")
+
+    def _watch(self, pod: GpuPod) -> None:
+        task = asyncio.create_task(self._until_shown(pod))
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+    async def _until_shown(self, pod: GpuPod) -> None:
+        """Ends a claim that no event would end: of a pod that came and went while the watch was broken."""
+        while True:
+            await asyncio.sleep(SHOWN_WITHIN)
+            if not self._ledger.is_assumed(pod.uid):
+                return
+            try:
+                if await self.look_up(_key(pod), pod.uid) is None:
+                    self._ledger.pod_deleted(pod.uid)
+            except KubeError as error:
+                _log.warning("assumed pod cannot be looked up pod=%s error=%s", pod.key, error)
+
+
+def _key(pod: GpuPod) -> ObjectKey:
+    return ObjectKey(pod.namespace, pod.name)

@@ -1,0 +1,46 @@
+"""`arbiter extender`: answers kube-scheduler, from a ledger that it keeps in step with the API server."""
+
+import argparse
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from arbiter_extender.binder import Binder
+from arbiter_extender.feed import Feed
+from arbiter_extender.ledger import Ledger
+from arbiter_extender.metrics import LedgerCollector, Metrics
+from arbiter_extender.server import serve
+from arbiter_extender.service import Extender, steady_clock
+from arbiter_kube.api import SCHEDULER_NAME
+from arbiter_kube.client import KubeClient
+from arbiter_kube.client.health import Bind, serve_health
+from arbiter_kube.client.process import add_common_arguments, add_flag, bind, run_process
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_common_arguments(parser)
+    add_flag(parser, "--bind", type=bind, default="127.0.0.1:8888", help="HOST:PORT that kube-scheduler asks")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until it is told to end; returns the exit code."""
+    process = _serve(kubeconfig=args.kubeconfig, bind=args.bind, health_bind=args.health_bind, unit=args.vram_unit)
+    return run_process(process, log_level=args.log_level)
+
+
+async def _serve(*, kubeconfig: Path | None, bind: Bind, health_bind: Bind, unit: int) -> None:
+    ledger = Ledger(unit=unit)
+    metrics = Metrics(REGISTRY)
+    REGISTRY.register(LedgerCollector(ledger))
+    async with (
+        await KubeClient.connect(kubeconfig, component=SCHEDULER_NAME) as client,
+        Binder(client, ledger) as binder,
+    ):
+        feed = Feed(client, ledger)
+        extender = Extender(ledger, binder, metrics=metrics, clock=steady_clock())
+        async with (
+            serve_health(health_bind, ready=feed.obstacle),
+            serve(bind, extender, ready=feed.obstacle, metrics=metrics),
+        ):
+            await feed.run()

@@ -1,0 +1,45 @@
+"""What the extender counts. Imports prometheus_client and the ledger."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from arbiter_extender.ledger import Ledger
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """The extender's metrics, in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.request_seconds = Histogram(
+            "arbiter_extender_request_seconds",
+            "How long kube-scheduler waited for an answer.",
+            labelnames=("verb",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rejects = Counter(
+            "arbiter_extender_reject",
+            "Filter calls that left no node, by the reason of most nodes.",
+            labelnames=("reason",),
+            registry=registry,
+        )
+
+
+class LedgerCollector(Collector):
+    """What the ledger counts itself."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Called at every scrape."""
+        yield CounterMetricFamily(
+            "arbiter_ledger_drift",
+            "Pods that the kubelet gave other GPUs than they were bound with.",
+            value=self._ledger.drift_total,
+        )

@@ -1,0 +1,140 @@
+"""The extender over HTTP: reads a request with bounds on its size and time, answers in one write.
+
+Imports aiohttp, msgspec and the service.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from arbiter.units import MIB, format_bytes
+from arbiter_extender.errors import BadRequestError, BindError
+from arbiter_extender.messages import ExtenderArgs, ExtenderBindingArgs, ExtenderBindingResult
+from arbiter_extender.metrics import Metrics
+from arbiter_extender.service import Extender
+from arbiter_kube.client.health import Bind, Obstacle
+from arbiter_kube.client.process import ConfigurationError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY = 8 * MIB
+"""A pod is at most 1.5 MiB in etcd, 5,000 names of 253 characters are 1.3 MB."""
+
+BODY_SECONDS = 5.0
+
+DRAIN_SECONDS = 5.0
+"""What requests under way may still take once the process is told to end."""
+
+KEEPALIVE_SECONDS = 600.0
+"""Longer than the 90 s of Go's client, which therefore closes first and never writes into a closed connection."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serve(bind: Bind, extender: Extender, *, ready: Obstacle, metrics: Metrics) -> AsyncIterator[Bind]:
+    """Serves while the context lasts, then lets requests under way finish; yields where it listens.
+
+    Raises:
+        ConfigurationError: the address is taken or not ours.
+    """
+    application = _application(_Verbs(extender), ready=ready, metrics=metrics)
+    runner = web.AppRunner(
+        application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=DRAIN_SECONDS
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, bind.host, bind.port).start()
+        except OSError as error:
+            raise ConfigurationError(f"--bind {bind} cannot be listened on: {error.strerror}.") from error
+        yield Bind(bind.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+class _Verbs:
+    """One handler per path."""
+
+    def __init__(self, extender: Extender) -> None:
+        self._extender = extender
+
+    async def filter(self, request: web.Request) -> web.Response:
+        return _answer(self._extender.filter(await _read(request, ExtenderArgs)))
+
+    async def prioritize(self, request: web.Request) -> web.Response:
+        return _answer(self._extender.prioritize(await _read(request, ExtenderArgs)))
+
+    async def bind(self, request: web.Request) -> web.Response:
+        args = await _read(request, ExtenderBindingArgs)
+        try:
+            await self._extender.bind(args)
+        except BindError as error:
+            _log.warning("pod not bound pod=%s node=%s error=%s", args.key, args.node, error)
+            return _answer(ExtenderBindingResult(str(error)))
+        return _answer(ExtenderBindingResult())
+
+    async def ledger(self, request: web.Request) -> web.Response:
+        if not ipaddress.ip_address(request.remote or "0.0.0.0").is_loopback:  # noqa: S104 - an address to refuse
+            raise web.HTTPForbidden(text="The ledger is shown on loopback only.\n")
+        return _answer(self._extender.view())
+
+
+def _application(verbs: _Verbs, *, ready: Obstacle, metrics: Metrics) -> web.Application:
+    @web.middleware
+    async def refuse(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        obstacle = ready()
+        if obstacle is not None:
+            raise web.HTTPServiceUnavailable(text=f"{obstacle}\n")
+        try:
+            return await handler(request)
+        except BadRequestError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+
+    def timed(verb: str, handler: _Handler) -> web.RouteDef:
+        seconds = metrics.request_seconds.labels(verb)
+
+        async def measure(request: web.Request) -> web.StreamResponse:
+            with seconds.time():
+                return await handler(request)
+
+        return web.post(f"/{verb}", measure)
+
+    application = web.Application(client_max_size=MAX_BODY, middlewares=[refuse])
+    application.add_routes(
+        [
+            timed("filter", verbs.filter),
+            timed("prioritize", verbs.prioritize),
+            timed("bind", verbs.bind),
+            web.get("/debug/ledger", verbs.ledger),
+        ]
+    )
+    return application
+
+
+async def _read(request: web.Request, kind: type[T]) -> T:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text=f"The request's body did not come within {BODY_SECONDS:g} s.\n") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        error.text = f"The request's body is larger than {format_bytes(MAX_BODY)}.\n"
+        raise
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise BadRequestError(f"The request's body is not {kind.__name__}: {error}.") from error
+
+
+def _answer(content: object) -> web.Response:
+    # Fractions, which only the view of the ledger has, are written out.
+    return web.Response(body=msgspec.json.encode(content, enc_hook=str), content_type="application/json")

@@ -1,0 +1,132 @@
+"""The three verbs: decide on the ledger, write the promise down, carry it out. Between the decision and the promise
+nothing is awaited, so that no other request can come in between.
+
+Imports the decisions, the ledger and the binder.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from arbiter.ids import NodeName
+from arbiter_extender.binder import Binder
+from arbiter_extender.decision import FilterPlan, Refusal, filter_nodes, plan_bind, prioritize
+from arbiter_extender.errors import BadRequestError, BindError
+from arbiter_extender.ledger import Ledger
+from arbiter_extender.messages import (
+    MAX_SCORE,
+    ExtenderArgs,
+    ExtenderBindingArgs,
+    ExtenderFilterResult,
+    HostPriority,
+)
+from arbiter_extender.metrics import Metrics
+from arbiter_extender.occupancy import SOFT_HOLD, NodeOccupancy, Placement
+from arbiter_kube.api.pods import GpuPod, gpu_pod
+from arbiter_kube.client import KubeError
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch that no correction of the system's clock moves back or forth."""
+    started = time.time() - time.monotonic()
+    return lambda: started + time.monotonic()
+
+
+class Extender:
+    """Answers kube-scheduler. Pods that ask for no GPU memory pass everywhere."""
+
+    def __init__(self, ledger: Ledger, binder: Binder, *, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._binder = binder
+        self._metrics = metrics
+        self._clock = clock
+
+    def filter(self, args: ExtenderArgs) -> ExtenderFilterResult:
+        """Which nodes have room.
+
+        Raises:
+            BadRequestError: the request names no nodes.
+        """
+        names = _names(args)
+        pod = gpu_pod(args.pod, unit=self._ledger.unit)
+        if pod is None:
+            return ExtenderFilterResult(node_names=tuple(names))
+        plan = filter_nodes(self._ledger, pod, names, now=self._now())
+        if plan.hold is not None:
+            self._hold(pod, plan.hold)
+        self._count(plan)
+        return ExtenderFilterResult(
+            node_names=plan.passed,
+            failed_nodes={name: reason for name, reason in plan.rejected.items() if not reason.is_unresolvable},
+            failed_and_unresolvable_nodes={
+                name: reason for name, reason in plan.rejected.items() if reason.is_unresolvable
+            },
+        )
+
+    def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
+        """All of the score to the best node: kube-scheduler breaks ties at random.
+
+        Raises:
+            BadRequestError: the request names no nodes.
+        """
+        names = _names(args)
+        pod = gpu_pod(args.pod, unit=self._ledger.unit)
+        if pod is None:
+            return [HostPriority(name, 0) for name in names]
+        best = self._ledger.assigned(pod.uid)
+        if best is None:
+            best = prioritize(self._ledger, pod, names, now=self._now())
+            if best is not None:
+                self._hold(pod, best)
+        return [HostPriority(name, MAX_SCORE if best and name == best.node else 0) for name in names]
+
+    async def bind(self, args: ExtenderBindingArgs) -> None:
+        """Binds a pod to a node, with GPUs of that node.
+
+        Raises:
+            BindError: it is not bound, or not known to be; in one sentence.
+        """
+        pod = self._ledger.pod(args.uid) or await self._look_up(args)
+        if pod is None:
+            await self._binder.bind_without_vram(args.key, uid=args.uid, node=args.node)
+            return
+        plan = plan_bind(self._ledger, pod, args.node, now=self._now())
+        if isinstance(plan, Refusal):
+            raise BindError(plan.sentence)
+        if self._ledger.assigned(pod.uid) is None:
+            self._ledger.assume(pod, plan)
+        await self._binder.bind(pod, plan)
+
+    def view(self) -> dict[NodeName, NodeOccupancy | None]:
+        """The ledger as it is, for people."""
+        now = self._now()
+        return {name: self._ledger.node(name, now=now) for name in self._ledger.nodes()}
+
+    async def _look_up(self, args: ExtenderBindingArgs) -> GpuPod | None:
+        """A pod that neither the watch nor a filter call has shown: this process started in between."""
+        try:
+            found = await self._binder.look_up(args.key, args.uid)
+        except KubeError as error:
+            raise BindError(f"{args.key} is not bound to {args.node}: {error}") from error
+        if found is None:
+            raise BindError(f"{args.key} was deleted before it was bound to {args.node}.")
+        return gpu_pod(found, unit=self._ledger.unit)
+
+    def _hold(self, pod: GpuPod, placement: Placement) -> None:
+        self._ledger.hold(pod, placement, until=self._clock() + SOFT_HOLD)
+
+    def _now(self) -> float:
+        now = self._clock()
+        self._ledger.expire(now)
+        return now
+
+    def _count(self, plan: FilterPlan) -> None:
+        if not plan.passed and plan.rejected:
+            [(reason, _)] = Counter(plan.rejected.values()).most_common(1)
+            self._metrics.rejects.labels(reason.name).inc()
+
+
+def _names(args: ExtenderArgs) -> Sequence[NodeName]:
+    if args.node_names is None:
+        raise BadRequestError("NodeNames is missing; set nodeCacheCapable: true for this extender.")
+    return args.node_names
