@@ -1,0 +1,1 @@
+"""The `arbiter` command: `main.py` starts every process and answers every question."""

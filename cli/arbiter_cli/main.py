@@ -1,0 +1,65 @@
+"""The `arbiter` command: one name for every process and question. Imports a command's module only when it is chosen.
+
+A command's module has `add_arguments(parser)` and `run(arguments) -> int`, the exit code: 0 done, 1 the answer is no,
+2 bad usage or input, with one line on stderr.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import NoReturn
+
+from arbiter_cli.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command is, and its line in the help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "operator": Command("arbiter_operator.main", "decide quality targets and admit pods"),
+    "extender": Command("arbiter_extender.main", "choose nodes and GPUs for kube-scheduler"),
+    "device-plugin": Command("arbiter_deviceplugin.main", "offer a node's GPUs and carry targets out there"),
+    "crds": Command("arbiter_cli.crds", "print the custom resource definitions"),
+    "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers bad usage with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that `argv` (default: the process's) names, and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parsed = _parser(chosen=next((word for word in arguments if not word.startswith("-")), None)).parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+    except InputError as error:
+        # What people wrote is quoted in the sentence, and may hold line breaks.
+        print(f"arbiter {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(prog="arbiter", description="Shares GPU memory between workloads that can run at reduced quality.")
+    parser.add_argument("--version", action="version", version=f"arbiter {version('arbiter')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
+        if name == chosen:
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
