@@ -18,7 +18,7 @@ from arbiter_kube.api.resources import Resource
 from arbiter_kube.client import codec
 from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.client import KubeClient, Selection
-from arbiter_kube.client.errors import ApiError, KubeError, api_error
+from arbiter_kube.client.errors import ApiError, KubeError, Unreachable, api_error
 from arbiter_kube.client.store import Applied, Change, Deleted, Store, Synced
 
 T = TypeVar("T")
@@ -124,8 +124,9 @@ class Reflector(Generic[T]):
                 await asyncio.sleep(backoff.next())
 
     def _note(self, error: KubeError) -> None:
-        # Whatever the API server refuses for good (410 above all) is not mended by asking for the same version again.
-        if isinstance(error, ApiError) and not error.is_transient:
+        may_continue = isinstance(error, Unreachable) or (isinstance(error, ApiError) and error.is_transient)
+        if not may_continue:
+            # 410 above all, but nothing else either is mended by asking for the same version again.
             self._version = None
         _log.warning("watch interrupted resource=%s error=%s", self._resource.plural, error)
 

@@ -1,0 +1,86 @@
+"""A cable that can be cut, and reflectors that are followed in the background."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from arbiter_kube.client import Reflector, ReflectorEvent
+
+T = TypeVar("T")
+
+PATIENCE = 30.0
+
+
+class Followed(Generic[T]):
+    """A reflector that is iterated in the background."""
+
+    def __init__(self, reflector: Reflector[T]) -> None:
+        self.reflector = reflector
+        self._events: asyncio.Queue[ReflectorEvent[T]] = asyncio.Queue()
+        self._task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for event in self.reflector:
+            self._events.put_nowait(event)
+
+    async def take(self, count: int) -> list[ReflectorEvent[T]]:
+        """The next events, waited for."""
+        async with asyncio.timeout(PATIENCE):
+            return [await self._events.get() for _ in range(count)]
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+Follow = Callable[[Reflector[Any]], Followed[Any]]  # of any kind
+
+
+class Cable:
+    """A TCP proxy on loopback that can be cut (connections end, new ones are refused) or dies silently."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._gate = asyncio.Event()
+        self._gate.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def fall_silent(self) -> None:
+        """Nothing flows any more on the connections of now, and neither end is told; later ones work."""
+        self._gate.clear()
+        self._gate = asyncio.Event()
+        self._gate.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, upstream_writer}
+        for source, sink in ((reader, upstream_writer), (upstream_reader, writer)):
+            task = asyncio.create_task(self._pump(source, sink, self._gate))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        with suppress(OSError):
+            while piece := await source.read(65536):
+                await gate.wait()
+                sink.write(piece)
+                await sink.drain()
+        sink.close()
