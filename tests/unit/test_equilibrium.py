@@ -254,7 +254,19 @@ def test_bytes_that_no_quality_moves_and_threshold_0_are_the_reference_coordinat
     }
 
 
-def test_of_equals_at_a_step_the_lowest_priority_goes_down_first_and_then_the_first_uid() -> None:
+def test_of_members_at_a_step_the_lowest_priority_goes_down_first() -> None:
+    # Both leave their full quality as soon as the price rises above -1.
+    stepped = [
+        Member(uid=PodUid(uid), demand=replace(llm(priority), levels=STEPS), gpus=(A,))
+        for uid, priority in (("a", Priority.LOW), ("z", Priority.BACKGROUND))
+    ]
+
+    answer = solve({A: gib("17")}, stepped, Policy())
+
+    assert {uid: target.quality for uid, target in answer.targets.items()} == {"a": Fraction(1), "z": Fraction("0.7")}
+
+
+def test_of_equals_at_a_step_the_first_uid_goes_down_first() -> None:
     stepped = [
         Member(uid=PodUid(uid), demand=replace(llm(priority), levels=STEPS), gpus=(A,))
         for uid, priority in (("b", Priority.NORMAL), ("a", Priority.NORMAL), ("z", Priority.NORMAL))

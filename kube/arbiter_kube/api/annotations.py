@@ -3,6 +3,7 @@
 People write the first group; Arbiter writes the second, and admission keeps everybody else from doing so.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,6 +58,11 @@ INLINE_FIELDS: FieldNames = {
 }
 
 
+# Bounded, since exact fractions have no largest value: 1e99999999 would keep admission busy for minutes.
+_DECIMAL = re.compile(r"-?(\d{1,9}(\.\d{0,18})?|\.\d{1,18})", re.ASCII)
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+
+
 class InvalidAnnotationError(InvalidDemandError):
     """An annotation that cannot be read; the text names it and says what to write instead."""
 
@@ -107,15 +113,14 @@ def _size(annotations: Mapping[str, str], key: str) -> int | None:
 def _decimal(annotations: Mapping[str, str], key: str) -> Fraction | None:
     if key not in annotations:
         return None
-    try:
-        return Fraction(annotations[key])
-    except (ValueError, ZeroDivisionError) as error:
-        raise InvalidAnnotationError(f'{key} "{annotations[key]}" is no number; write for example 0.5.') from error
+    if _DECIMAL.fullmatch(annotations[key]) is None:
+        raise InvalidAnnotationError(f'{key} "{annotations[key]}" is no number; write for example 0.5.')
+    return Fraction(annotations[key])
 
 
 def _count(annotations: Mapping[str, str]) -> int:
     text = annotations.get(GPU_COUNT, "1")
-    if not (text.isascii() and text.isdigit()):
+    if _DIGITS.fullmatch(text) is None:
         raise InvalidAnnotationError(f'{GPU_COUNT} "{text}" is no whole number; write for example 2.')
     return int(text)
 

@@ -328,6 +328,14 @@ REFUSED: dict[str, tuple[list[object], str]] = {
         [workload("Deployment", "chat", inline(), replicas="two")],
         ': Deployment default/chat: spec.replicas "two" is no count; write a whole number.',
     ),
+    "a minimum that no exact number should hold": (
+        [pod("chat", inline(quality_minimum="1e99999999"))],
+        f': pod default/chat: {A}/quality-minimum "1e99999999" is no number; write for example 0.5.',
+    ),
+    "a GPU count of thousands of digits": (
+        [pod("chat", inline(gpu_count="9" * 5000))],
+        f': pod default/chat: {A}/gpu-count "{"9" * 5000}" is no whole number; write for example 2.',
+    ),
     "a size with a line break": (
         [pod("chat", inline(vram_full="10\nGi"))],
         f': pod default/chat: {A}/vram-full: "10 Gi" is no size; write a number with a unit, such as 10Gi or 1843Mi.',
