@@ -1,9 +1,14 @@
 """The cgroups below which each node's kubelet keeps its pods. Works on both hierarchies; proven on version 1 only."""
 
 import contextlib
+import errno
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hack.cluster.errors import ComponentError
+
+_REMOVE_SECONDS = 10.0
 _ROOT = Path("/sys/fs/cgroup")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
@@ -31,12 +36,23 @@ def processes(name: str) -> Iterator[int]:
 
 
 def remove(name: str) -> None:
-    """Removes the empty cgroup `name` and all below."""
+    """Removes the cgroup `name` and all below, whose processes have ended; raises ComponentError where they stay."""
     for root in roots(name):
         below = [path for path in root.rglob("*") if path.is_dir()]
         for path in (*sorted(below, reverse=True), root):
-            with contextlib.suppress(FileNotFoundError):
-                path.rmdir()
+            _remove_one(path)
+
+
+def _remove_one(path: Path) -> None:
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while path.exists():
+        try:
+            path.rmdir()
+        except OSError as error:
+            # A process that was killed leaves its cgroup some time later.
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise ComponentError(f"The cgroup {path} cannot be removed: {error.strerror}.") from error
+            time.sleep(0.05)
 
 
 def _create_v1(path: Path) -> None:

@@ -126,7 +126,7 @@ class Processes:
             lines = self.log(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         except FileNotFoundError:
             lines = []
-        return "\n".join(f"    {line[:400]}" for line in lines) or "    (it printed nothing)"
+        return "\n".join(f"    {line[:240]}" for line in lines) or "    (it printed nothing)"
 
     def wait(self, name: str, what: str, condition: Callable[[], bool], *, seconds: float) -> None:
         """Waits until `condition` holds, which the process `name` is to bring about.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.cluster import Cluster
-from hack.cluster.errors import ClusterError, CommandError, SizeError
+from hack.cluster.errors import CannotRunError, ClusterError, CommandError, SizeError
 from hack.cluster.paths import REPOSITORY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -88,6 +88,13 @@ def test_another_size_is_refused_and_the_cluster_stays(bare: Cluster) -> None:
     with pytest.raises(SizeError, match=r"This cluster has 1 node .* for 2 nodes .* run make cluster-down first"):
         bare.up(nodes=2, arbiter=False)
     assert bare.node_exec("gpu-1", "ls", "/run/containerd/containerd.sock") == "/run/containerd/containerd.sock\n"
+
+
+def test_a_cluster_below_a_folder_that_each_node_has_for_itself_is_refused() -> None:
+    before = host()
+    with pytest.raises(CannotRunError, match="is below /run, of which each node has its own"):
+        Cluster(Path("/run/cluster")).up(arbiter=False)
+    assert host() == before
 
 
 def test_a_folder_with_other_files_is_never_taken(tmp_path: Path) -> None:
