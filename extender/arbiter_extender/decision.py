@@ -111,7 +111,7 @@ def _reason(view: NodeOccupancy | None, demand: Demand) -> Reason | None:
         return Reason.NOT_REPORTED
     if fits(view.room, demand):
         return None
-    if view.largest < demand.floor:
+    if view.largest // view.room.unit < slices_for(demand.floor, unit=view.room.unit):
         return Reason.TOO_SMALL
     return Reason.NO_ROOM if demand.gpu_count == 1 else Reason.TOO_FEW
 

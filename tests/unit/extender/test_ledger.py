@@ -1,0 +1,184 @@
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+
+from arbiter.ids import GpuUuid, NodeName
+from arbiter.policy import Policy
+from arbiter.units import GIB, Slices
+from arbiter.workload import PolicyMode
+from arbiter_extender.ledger import Ledger
+from arbiter_extender.occupancy import Standing
+from arbiter_kube.api.gpunode import GrantState
+from tests.unit.extender.builders import NOW, a_ledger, a_node, a_pod, a_policy, at, labelled, uid
+
+N1 = NodeName("n1")
+A, B = GpuUuid("a"), GpuUuid("b")
+
+Entry = tuple[str, Standing, int, dict[GpuUuid, Slices]]
+
+
+def entries(ledger: Ledger, *, now: float = NOW) -> list[Entry]:
+    """Pod, standing, GiB that no newcomer can have and slices by GPU of every claim on n1."""
+    ledger.expire(now)
+    view = ledger.node(N1, now=now)
+    assert view is not None
+    return [
+        (claim.pod.removeprefix("team/"), claim.standing, claim.vram // GIB, dict(claim.slices))
+        for claim in view.claims
+    ]
+
+
+def promised(ledger: Ledger) -> Ledger:
+    ledger.hold(a_pod("soft").pod, at("n1", "a"), until=NOW + 2)
+    ledger.assume(a_pod("flying").pod, at("n1", "b"))
+    return ledger
+
+
+NODE = a_node("n1").gpu("a", "12Gi").gpu("b", "12Gi")
+CHAT = a_pod("chat").bound("n1", "a")
+
+CLAIMS: dict[str, tuple[Callable[[], Ledger], list[Entry]]] = {
+    "a waiting pod claims nothing": (lambda: a_ledger(NODE, a_pod("chat")), []),
+    "a bound pod claims its floor on its GPU": (
+        lambda: a_ledger(NODE, CHAT),
+        [("chat", Standing.BOUND, 4, {A: Slices(4)})],
+    ),
+    "promises claim as if they were bound": (
+        lambda: promised(a_ledger(NODE)),
+        [("flying", Standing.ASSUMED, 4, {B: Slices(4)}), ("soft", Standing.SOFT_HELD, 4, {A: Slices(4)})],
+    ),
+    "a terminating pod keeps its claim": (
+        lambda: a_ledger(NODE, CHAT.terminating()),
+        [("chat", Standing.BOUND, 4, {A: Slices(4)})],
+    ),
+    "a finished pod's floor is free at once": (
+        lambda: a_ledger(NODE, CHAT.finished()),
+        [("chat", Standing.FINISHED, 0, {A: Slices(0)})],
+    ),
+    "a finished pod's bytes are free when the node says so": (
+        lambda: a_ledger(NODE.grant("chat", "a", held="9Gi"), CHAT.finished()),
+        [("chat", Standing.FINISHED, 9, {A: Slices(0)})],
+    ),
+    "a container whose pod is unknown counts with what it holds": (
+        lambda: a_ledger(NODE.grant("ghost", "a", held="9Gi").slices("ghost", "a", 4)),
+        [("ghost", Standing.REPORTED, 9, {A: Slices(4)})],
+    ),
+    "a grant of a pod whose bind the watch has not shown counts once": (
+        lambda: promised(a_ledger(NODE.grant("flying", "b", held="9Gi", state=GrantState.STARTING))),
+        [("flying", Standing.ASSUMED, 9, {B: Slices(4)}), ("soft", Standing.SOFT_HELD, 4, {A: Slices(4)})],
+    ),
+    "the kubelet's word on the GPU wins once the pod was allocated": (
+        lambda: a_ledger(NODE.slices("chat", "b", 4).grant("chat", "b", held="4Gi"), CHAT),
+        [("chat", Standing.BOUND, 4, {B: Slices(4)})],
+    ),
+    "the kubelet may still speak of a former pod of the same name": (
+        lambda: a_ledger(NODE.slices("chat", "b", 4), CHAT),
+        [("chat", Standing.BOUND, 4, {A: Slices(4)})],
+    ),
+    "a pod that came past the extender is where the kubelet says": (
+        lambda: a_ledger(NODE.slices("foreign", "b", 4), a_pod("foreign").bound("n1")),
+        [("foreign", Standing.BOUND, 4, {B: Slices(4)})],
+    ),
+    "until the kubelet says it may be on any GPU": (
+        lambda: a_ledger(NODE, a_pod("foreign").bound("n1")),
+        [("foreign", Standing.BOUND, 4, {A: Slices(4), B: Slices(4)})],
+    ),
+    "a nomination keeps the floor": (
+        lambda: a_ledger(NODE, a_pod("next").nominated("n1", "b", seconds=300)),
+        [("next", Standing.NOMINATED, 4, {B: Slices(4)})],
+    ),
+    "a nomination of the past keeps nothing": (
+        lambda: a_ledger(NODE, a_pod("next").nominated("n1", "b", seconds=-1)),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", CLAIMS)
+def test_claims(sentence: str) -> None:
+    build, expected = CLAIMS[sentence]
+    assert entries(build()) == expected
+
+
+def test_what_was_promised_ends_when_the_pod_is_shown_bound() -> None:
+    ledger = a_ledger(NODE)
+    ledger.assume(a_pod("chat").pod, at("n1", "b"))
+    ledger.pod_applied(CHAT.pod)
+    assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
+    assert ledger.assigned(uid("chat")) == at("n1", "a")
+    assert not ledger.is_assumed(uid("chat"))
+
+
+def test_a_pod_that_is_shown_waiting_keeps_what_was_promised() -> None:
+    ledger = a_ledger(NODE)
+    ledger.assume(a_pod("chat").pod, at("n1", "b"))
+    ledger.pod_applied(a_pod("chat").pod)
+    assert ledger.is_assumed(uid("chat"))
+
+
+def test_a_deleted_pod_leaves_nothing_behind() -> None:
+    ledger = promised(a_ledger(NODE, CHAT))
+    for name in ("chat", "soft", "flying", "never-seen"):
+        ledger.pod_deleted(uid(name))
+    assert entries(ledger) == []
+    assert ledger.pod(uid("chat")) is None
+
+
+def test_a_new_promise_replaces_the_old_one() -> None:
+    ledger = a_ledger(NODE)
+    ledger.hold(a_pod("chat").pod, at("n1", "a"), until=NOW + 2)
+    ledger.hold(a_pod("chat").pod, at("n1", "b"), until=NOW + 3)
+    assert entries(ledger, now=NOW + 2) == [("chat", Standing.SOFT_HELD, 4, {B: Slices(4)})]
+
+
+def test_drift_is_counted_once_per_time_that_it_appears() -> None:
+    there = NODE.slices("chat", "b", 4).grant("chat", "b", held="4Gi")
+    ledger = a_ledger(CHAT, NODE, there, there)
+    assert ledger.drift_total == 1
+    ledger.pod_applied(a_pod("chat").bound("n1", "b").pod)
+    assert ledger.drift_total == 1
+    ledger.pod_applied(CHAT.pod)
+    assert ledger.drift_total == 2
+
+
+def test_the_policy_of_a_node_is_chosen_by_its_labels() -> None:
+    ledger = a_ledger(NODE)
+    ledger.policy_applied(a_policy("default"))
+    ledger.policy_applied(a_policy("pool", mode="LlmFirst", nodeSelector={"pool": "llm"}, weight=5))
+
+    def mode() -> PolicyMode:
+        view = ledger.node(N1, now=NOW)
+        assert view is not None
+        return view.room.policy.mode
+
+    assert mode() is PolicyMode.ADAPTIVE
+    ledger.node_applied(labelled("n1", pool="llm"))
+    assert mode() is PolicyMode.LLM_FIRST
+    ledger.policy_deleted("pool")
+    assert mode() is PolicyMode.ADAPTIVE
+
+
+def test_without_any_policy_the_defaults_hold() -> None:
+    view = a_ledger(NODE).node(N1, now=NOW)
+    assert view is not None
+    assert view.room.policy == Policy(pressure_threshold=Fraction(1))
+
+
+def test_a_node_whose_report_is_deleted_is_unknown() -> None:
+    ledger = a_ledger(NODE, CHAT)
+    ledger.gpu_node_deleted(N1)
+    assert ledger.node(N1, now=NOW) is None
+    assert ledger.nodes() == ()
+    ledger.gpu_node_applied(NODE.report)
+    assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
+
+
+def test_the_unit_of_the_node_wins_over_the_clusters() -> None:
+    small = a_node("n1").gpu("a", "12Gi")
+    report = small.report.model_copy(update={"status": small.status.model_copy(update={"unit": GIB // 4})})
+    ledger = Ledger(unit=GIB)
+    ledger.gpu_node_applied(report)
+    view = ledger.node(N1, now=NOW)
+    assert view is not None
+    assert view.room.unit == GIB // 4
