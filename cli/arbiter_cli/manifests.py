@@ -148,6 +148,8 @@ def _first_mistake(error: ValidationError) -> str:
     field = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "missing":
         return f"{field} is missing"
+    if mistake["type"] == "value_error":
+        return f"{field}: {mistake['ctx']['error']}"
     given = "" if isinstance(mistake["input"], dict | list) else f' "{mistake["input"]}"'
     return f"{field}{given} cannot be: {mistake['msg'].replace('Input', 'it')}"
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from arbiter.units import parse_bytes
+
 Validation = dict[str, str]
 
 
@@ -32,9 +34,15 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
+def _quantity(value: object) -> str:
+    text = str(value)
+    parse_bytes(text)
+    return text
+
+
 Quantity = Annotated[
     str,
-    BeforeValidator(str),
+    BeforeValidator(_quantity),
     Field(
         max_length=32,
         json_schema_extra={
