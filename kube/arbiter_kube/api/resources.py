@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 from arbiter_kube.api import GROUP, VERSION
 from arbiter_kube.api.gpuallocation import GpuAllocation
@@ -31,8 +32,9 @@ class Resource(Generic[T_co]):
     def path(self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The URL's path; without a namespace every namespace's objects."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        within = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
-        return f"{root}{within}/{self.plural}" + "".join(f"/{part}" for part in (name, subresource) if part)
+        within = ("namespaces", namespace) if self.namespaced and namespace else ()
+        parts = (*within, self.plural, name, subresource)
+        return root + "".join(f"/{quote(part, safe='')}" for part in parts if part)
 
 
 PODS = Resource(model=Pod, version="v1", plural="pods", kind="Pod", namespaced=True)

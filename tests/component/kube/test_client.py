@@ -1,11 +1,13 @@
 """The client's verbs against a real API server."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from arbiter.ids import NodeName, PodUid
 from arbiter_kube.api.objects import Lease, LeaseSpec, ObjectKey, ObjectMeta, Pod
@@ -193,6 +195,28 @@ async def test_a_service_account_is_found_where_kubelet_mounts_it(
     }
     async with KubeClient(service_account(tmp_path, environment), component="test") as client:
         assert await client.list(PODS, namespace=namespace) == ()
+
+
+async def test_a_credential_plugin_gives_the_token(
+    control_plane: ControlPlane, client: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    control_plane.kubectl("create", "serviceaccount", "person", f"--namespace={namespace}")
+    token = control_plane.kubectl("create", "token", "person", f"--namespace={namespace}").strip()
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": token, "expirationTimestamp": "2999-01-01T00:00:00Z"},
+    }
+    plugin = tmp_path / "plugin"
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
+    plugin.chmod(0o755)
+    config = yaml.safe_load(control_plane.admin_kubeconfig.read_text())
+    execute = {"apiVersion": credential["apiVersion"], "command": str(plugin), "interactiveMode": "Never"}
+    config["users"][0]["user"] = {"exec": execute}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    async with await KubeClient.connect(tmp_path / "kubeconfig", component="test") as person:
+        with pytest.raises(Forbidden, match=f'"system:serviceaccount:{namespace}:person" cannot list'):
+            await person.list(NODES)
 
 
 async def test_reading_waits_for_an_api_server_that_restarts(
