@@ -1,9 +1,10 @@
 """Pods without a node: whether they would fit now, how long they may wait, and what they are told. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from arbiter.demand import Demand
+from arbiter.ids import GpuUuid
 from arbiter.placement import NodeRoom, fits
 from arbiter.units import format_bytes
 from arbiter.workload import Priority, WorkloadType
@@ -72,7 +73,7 @@ def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> NodeRoom | None:
     return next((room for room in rooms if fits(room, pod.demand)), None)
 
 
-def shortage(demand: Demand, rooms: Iterable[NodeRoom], *, labels: dict[str, str]) -> str:
+def shortage(demand: Demand, rooms: Iterable[NodeRoom], *, labels: Mapping[GpuUuid, str]) -> str:
     """What is missing: ``needs 10Gi on one GPU; gpu-1/0 has 6Gi``. `labels` names GPUs by uuid."""
     count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
     needs = f"needs {format_bytes(demand.floor)} on {count}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from arbiter.units import QuantityError, Slices, format_bytes, parse_bytes
+from arbiter.units import Slices, format_bytes
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import Container, Pod, PodSpec
@@ -92,19 +92,14 @@ def _quantity(container: Container) -> str:
 
 def _whole(container: Container, *, unit: int) -> int:
     text = _quantity(container) or "0"
-    try:
-        count = parse_bytes(text)
-    except QuantityError:
-        count = 0
-    if not count and text == "0":
-        return 0
-    # 10Gi would be ten thousand million slices, which nobody means; 1k is how the API server writes 1000.
-    if not count or text.endswith("i") or "." in text:
+    # 1k is how the API server writes 1000. 10Gi would be ten thousand million slices, which nobody means.
+    digits = text.removesuffix("k")
+    if not digits.isdecimal():
         raise RefusedError(
             f'container "{container.name}" asks for {VRAM_RESOURCE} "{text}", which counts units of '
             f'{format_bytes(unit)}; write a whole number such as "10".'
         )
-    return count
+    return int(digits) * (1 if digits == text else 1000)
 
 
 def _kind(spec: PodSpec, name: str) -> str:

@@ -1,0 +1,260 @@
+"""What the operator knows of the cluster, and what of it changed since it was last looked at. It is fed events.
+
+Plain state without I/O and without a clock. Events may come in any order and twice; a version of a pod that is older
+than the known one is ignored, since what this process has just written comes back by two ways.
+"""
+
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+from arbiter.demand import NO_POLICY, DemandDefaults
+from arbiter.ids import NodeName, PodUid
+from arbiter.policy import Policy
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.gpunode import GpuNode
+from arbiter_kube.api.objects import Node, ObjectKey, Pod
+from arbiter_kube.api.pods import GpuPod, gpu_pod
+from arbiter_kube.api.qualitypolicy import DEFAULT_POLICY_NAME, QualityPolicy, policy_in_force
+from arbiter_operator.node import NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPod:
+    """A pod as the API server has it, and as Arbiter sees it."""
+
+    raw: Pod
+    seen: GpuPod
+
+    def means_the_same(self, other: "KnownPod") -> bool:
+        """Whether no decision could differ: while it waits, kube-scheduler's word counts as well."""
+        return self.seen == other.seen and (
+            self.seen.node is not None or self.raw.status.conditions == other.raw.status.conditions
+        )
+
+
+class Cluster:
+    """Pods with GPU memory, nodes, what their agents report, allocations and policies.
+
+    `changed_nodes`, `changed_allocations` and `changed_policies` (any at all) are the reader's to reset.
+    """
+
+    def __init__(self, *, unit: int) -> None:
+        """`unit` is the bytes of one slice where a node does not say otherwise."""
+        self.unit = unit
+        self.changed_nodes: set[NodeName] = set()
+        self.changed_allocations: set[ObjectKey] = set()
+        self.changed_policies = False
+        self.allocations: dict[ObjectKey, GpuAllocation] = {}
+        self.policies: dict[str, QualityPolicy] = {}
+        self.reports: dict[NodeName, GpuNode] = {}
+        self._pods: dict[PodUid, KnownPod] = {}
+        self._unbound: set[PodUid] = set()
+        self._on_node: dict[NodeName, set[PodUid]] = defaultdict(set)
+        self._of_allocation: dict[ObjectKey, set[PodUid]] = defaultdict(set)
+        self._nodes: dict[NodeName, Node] = {}
+        self._states: dict[NodeName, NodeState] = {}
+
+    # Events
+
+    def pod_applied(self, pod: Pod) -> None:
+        """A pod is new or changed."""
+        known, seen = self._pods.get(pod.uid), gpu_pod(pod, unit=self.unit)
+        if seen is None or (known is not None and _version(known.raw) > _version(pod)):
+            return
+        new = self._pods[pod.uid] = KnownPod(pod, seen)
+        if known is not None and known.means_the_same(new):
+            return
+        if seen.node is not None:
+            self._on_node[seen.node].add(seen.uid)
+        if seen.node is None and not seen.finished:
+            self._unbound.add(seen.uid)
+        else:
+            self._unbound.discard(seen.uid)
+        key = allocation_key(seen)
+        if key is not None:
+            self._of_allocation[key].add(seen.uid)
+        self._mark(seen)
+
+    def pod_written(self, pod: Pod) -> None:
+        """What a write of ours left; the pod may have been deleted meanwhile, and then stays forgotten."""
+        if pod.uid in self._pods:
+            self.pod_applied(pod)
+
+    def pod_deleted(self, pod: Pod) -> None:
+        """A pod is gone."""
+        known = self._pods.pop(pod.uid, None)
+        if known is None:
+            return
+        self._unbound.discard(pod.uid)
+        if known.seen.node is not None:
+            self._on_node[known.seen.node].discard(pod.uid)
+        key = allocation_key(known.seen)
+        if key is not None:
+            self._of_allocation[key].discard(pod.uid)
+        self._mark(known.seen)
+
+    def node_applied(self, node: Node) -> None:
+        """A node is new or changed; its labels choose its policy, its readiness where pods may wait for room."""
+        known = self._nodes.get(node.name)
+        self._nodes[node.name] = node
+        if known is None or known.metadata.labels != node.metadata.labels:
+            self.mark_policies()
+        if known is None or _matters(known) != _matters(node):
+            self._node_changed(node.name)
+
+    def node_deleted(self, node: Node) -> None:
+        """A node is gone."""
+        self._nodes.pop(node.name, None)
+        self._node_changed(node.name)
+
+    def report_applied(self, report: GpuNode) -> None:
+        """A node's agent says something new."""
+        name = NodeName(report.metadata.name)
+        if name not in self.reports:
+            self.mark_policies()
+        self.reports[name] = report
+        self._node_changed(name)
+
+    def report_deleted(self, report: GpuNode) -> None:
+        """A node's GPUs are gone."""
+        name = NodeName(report.metadata.name)
+        self.reports.pop(name, None)
+        self.mark_policies()
+        self._node_changed(name)
+
+    def allocation_applied(self, allocation: GpuAllocation) -> None:
+        """An allocation is new or changed."""
+        key = ObjectKey(allocation.metadata.namespace, allocation.metadata.name)
+        if self.allocations.get(key) != allocation:
+            self.allocations[key] = allocation
+            self.changed_allocations.add(key)
+
+    def allocations_listed(self, listed: Iterable[GpuAllocation]) -> None:
+        """All allocations that there are: what is not among them is gone, whether or not anybody told."""
+        everything = tuple(listed)
+        for key in self.allocations.keys() - {ObjectKey(a.metadata.namespace, a.metadata.name) for a in everything}:
+            self.allocation_deleted(key)
+        for allocation in everything:
+            self.allocation_applied(allocation)
+
+    def allocation_deleted(self, key: ObjectKey) -> None:
+        """An allocation is gone; its pods keep what was frozen into them."""
+        self.allocations.pop(key, None)
+
+    def policy_applied(self, policy: QualityPolicy) -> None:
+        """A policy is new or changed."""
+        known = self.policies.get(policy.metadata.name)
+        self.policies[policy.metadata.name] = policy
+        if known is None or known.spec != policy.spec:
+            self._policies_changed()
+
+    def policies_listed(self, listed: Iterable[QualityPolicy]) -> None:
+        """All policies that there are."""
+        everything = tuple(listed)
+        for name in self.policies.keys() - {policy.metadata.name for policy in everything}:
+            self.policy_deleted(name)
+        for policy in everything:
+            self.policy_applied(policy)
+
+    def policy_deleted(self, name: str) -> None:
+        """A policy is gone."""
+        if self.policies.pop(name, None) is not None:
+            self._policies_changed()
+
+    # Questions
+
+    @property
+    def default_policy(self) -> QualityPolicy | None:
+        """The policy that counts before a pod's node is known."""
+        return self.policies.get(DEFAULT_POLICY_NAME)
+
+    @property
+    def demand_defaults(self) -> DemandDefaults:
+        """What that policy adds to demands."""
+        policy = self.default_policy
+        return NO_POLICY if policy is None else policy.spec.demand_defaults()
+
+    def pod(self, uid: PodUid) -> KnownPod | None:
+        """A pod with GPU memory."""
+        return self._pods.get(uid)
+
+    @property
+    def pod_uids(self) -> Container[PodUid]:
+        """The pods with GPU memory."""
+        return self._pods.keys()
+
+    def unbound(self) -> list[KnownPod]:
+        """The pods that have no node yet, oldest first."""
+        pods = (self._pods[uid] for uid in self._unbound)
+        return sorted(pods, key=lambda pod: (pod.seen.created_at, pod.seen.uid))
+
+    def pods_of(self, key: ObjectKey) -> list[GpuPod]:
+        """The live pods that name an allocation, by name."""
+        pods = (self._pods[uid].seen for uid in self._of_allocation.get(key, ()))
+        return sorted((pod for pod in pods if not pod.finished), key=lambda pod: pod.name)
+
+    def node_state(self, name: NodeName) -> NodeState | None:
+        """A node as the decisions see it; None while its agent has not reported."""
+        report = self.reports.get(name)
+        if report is None:
+            return None
+        if name not in self._states:
+            policy = self.policy_of(name)
+            self._states[name] = NodeState(
+                name=name,
+                report=report.status,
+                pods=tuple(self._pods[uid].seen for uid in sorted(self._on_node.get(name, ()))),
+                policy=Policy() if policy is None else policy.spec.policy(),
+                policy_name="" if policy is None else policy.metadata.name,
+            )
+        return self._states[name]
+
+    def policy_of(self, name: NodeName) -> QualityPolicy | None:
+        """The policy in force on a node."""
+        node = self._nodes.get(name)
+        return policy_in_force(self.policies.values(), {} if node is None else node.metadata.labels)
+
+    def open_nodes(self) -> list[NodeState]:
+        """The nodes that take new pods, by name."""
+        nodes = (self._nodes.get(name) for name in sorted(self.reports))
+        ready = (node.name for node in nodes if node is not None and node.is_ready and not node.spec.unschedulable)
+        return [state for name in ready if (state := self.node_state(name)) is not None]
+
+    def _mark(self, pod: GpuPod) -> None:
+        key = allocation_key(pod)
+        if key is not None:
+            self.changed_allocations.add(key)
+        if pod.node is not None:
+            self._node_changed(pod.node)
+
+    def _node_changed(self, name: NodeName) -> None:
+        """A node and, since their sentences name neighbours, the allocations of everybody there."""
+        self._states.pop(name, None)
+        self.changed_nodes.add(name)
+        keys = (allocation_key(self._pods[uid].seen) for uid in self._on_node.get(name, ()))
+        self.changed_allocations.update(key for key in keys if key is not None)
+
+    def mark_policies(self) -> None:
+        """Has the policies' status looked at."""
+        self.changed_policies = True
+
+    def _policies_changed(self) -> None:
+        self.mark_policies()
+        self._states.clear()
+        self.changed_nodes.update(self.reports)
+        self.changed_allocations.update(self.allocations)
+
+
+def allocation_key(pod: GpuPod) -> ObjectKey | None:
+    """The allocation that a pod names."""
+    return None if pod.frozen.allocation is None else ObjectKey(pod.namespace, pod.frozen.allocation)
+
+
+def _version(pod: Pod) -> int:
+    text = pod.metadata.resource_version
+    return int(text) if text.isdigit() else 0
+
+
+def _matters(node: Node) -> tuple[dict[str, str], bool, bool]:
+    return node.metadata.labels, node.is_ready, node.spec.unschedulable

@@ -1,0 +1,300 @@
+"""The reconcile loop: waits until something changed, lets the decisions look at it, writes what they say.
+
+Level-triggered: every event only marks what to look at again. A write that fails is decided anew a little later.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterable
+from datetime import UTC, datetime
+
+from arbiter.ids import NodeName, PodUid
+from arbiter.placement import NodeRoom
+from arbiter_kube.api.annotations import DEMAND, WAKE, encode_demand
+from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
+from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_kube.api.resources import GPU_ALLOCATIONS, QUALITY_POLICIES
+from arbiter_kube.client import KubeError
+from arbiter_kube.client.backoff import Backoff
+from arbiter_kube.client.events import EventRecorder, Notice
+from arbiter_operator.agenda import Agenda, Mark
+from arbiter_operator.cluster import Cluster, allocation_key
+from arbiter_operator.demands import DemandChange, edits
+from arbiter_operator.history import History
+from arbiter_operator.node import NodeState, room
+from arbiter_operator.notices import (
+    condition_notices,
+    found_notices,
+    target_notices,
+    timeout_notices,
+    waiting_notices,
+)
+from arbiter_operator.status import allocation_status, policy_status
+from arbiter_operator.targets import PodTarget, plan
+from arbiter_operator.view import pod_views
+from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, shortage, waiting, would_fit
+from arbiter_operator.writer import Writer
+
+DEBOUNCE = 0.02
+"""Seconds in which events are gathered: one change is often told by several objects within milliseconds."""
+
+STATUS_INTERVAL = 1.0
+"""Seconds between two status writes of one object."""
+
+FORGET_INTERVAL = 300.0
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Turns what `cluster` has been told into writes. `wake()` it after every event; `run()` is its loop."""
+
+    def __init__(
+        self, cluster: Cluster, *, writer: Writer, recorder: EventRecorder, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: seconds since the epoch."""
+        self._cluster = cluster
+        self._writer = writer
+        self._recorder = recorder
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._agenda = Agenda()
+        self._backoff = Backoff(first=0.5, ceiling=10.0)
+        self._history = History()
+        self._before: dict[NodeName, NodeState] = {}
+        self._waits: dict[PodUid, tuple[Waiting, str]] = {}
+        self._status_after: dict[ObjectKey, float] = {}
+        self._rooms: dict[NodeName, tuple[NodeState, NodeRoom]] = {}
+
+    def wake(self) -> None:
+        """Something may have to be looked at."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Reconciles for ever."""
+        self._forget_gone()
+        while True:
+            await self._until_woken()
+            await asyncio.sleep(DEBOUNCE)
+            self._woken.clear()
+            self._agenda.run(self._clock())
+            await self.reconcile()
+
+    async def reconcile(self) -> None:
+        """Looks once at everything that changed."""
+        cluster = self._cluster
+        nodes, cluster.changed_nodes = cluster.changed_nodes, set()
+        # One node after another: each is solved with what the writes before it left.
+        for name in sorted(nodes):
+            await self._reconcile_node(name)
+        await self._reconcile_waiting()
+        if cluster.changed_policies:
+            cluster.changed_policies = False
+            await asyncio.gather(*map(self._reconcile_policy, [*cluster.policies.values()]))
+        keys, cluster.changed_allocations = cluster.changed_allocations, set()
+        await asyncio.gather(*map(self._reconcile_allocation, sorted(keys)))
+
+    async def _until_woken(self) -> None:
+        due = self._agenda.next_at
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    # Targets
+
+    async def _reconcile_node(self, name: NodeName) -> None:
+        state = self._cluster.node_state(name)
+        if state is None:
+            self._before.pop(name, None)
+            return
+        decided = plan(state, before=self._before.get(name))
+        self._before[name] = state
+        for pod in state.pods:
+            self._note_applied(pod, state)
+            self._note_found(pod, state)
+        await asyncio.gather(*(self._write_target(change, name) for change in decided.changes))
+
+    async def _write_target(self, change: PodTarget, node: NodeName) -> None:
+        pod, written_at = change.pod, self._clock()
+        try:
+            written = await self._writer.annotate(pod, change.annotations)
+        except KubeError as error:
+            _log.warning("target not written pod=%s error=%s", pod.key, error)
+            self._retry(("node", node), lambda: self._cluster.changed_nodes.add(node))
+            return
+        self._backoff.reset()
+        if written is None:
+            return
+        self._cluster.pod_written(written)
+        if change.grant is not None:
+            _log.info(
+                "target written pod=%s quality=%s vram=%d revision=%d reason=%s",
+                *(pod.key, change.grant.quality, change.grant.vram, change.grant.revision, change.grant.reason),
+            )
+            self._history.wrote(pod.uid, revision=change.grant.revision, at=written_at)
+            self._tell(target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod)))
+
+    def _note_applied(self, pod: GpuPod, state: NodeState) -> None:
+        (view,) = pod_views([pod], node_state=lambda _: state, waits={}, applied_after=lambda _: None)
+        if view.is_converged and pod.grant is not None:
+            self._history.applied(pod.uid, revision=pod.grant.revision, at=self._clock())
+
+    def _note_found(self, pod: GpuPod, state: NodeState) -> None:
+        if self._history.has_told(pod.uid, "VramWaiting") and self._history.tell_once(pod.uid, "VramFound"):
+            where = ", ".join(state.label(gpu) for gpu in pod.gpus)
+            self._tell(found_notices(pod, where, allocation=self._allocation_of(pod)))
+
+    # Pods that wait for room
+
+    async def _reconcile_waiting(self) -> None:
+        waits, before, now = [*self._who_waits()], self._waits, self._clock()
+        self._waits = {}
+        if not waits:
+            return
+        nodes = self._cluster.open_nodes()
+        rooms = [self._room(state) for state in nodes]
+        labels = {gpu: state.label(gpu) for state in nodes for gpu in state.capacities}
+        for wait in waits:
+            short = shortage(wait.pod.demand, rooms, labels=labels)
+            self._waits[wait.pod.uid] = (wait, short)
+            if before.get(wait.pod.uid, (None, ""))[1] != short:
+                self._mark_allocation(wait.pod)
+            fits = would_fit(wait.pod, rooms)
+            if fits and wait.is_due(now):
+                await self._wake_pod(wait, now)
+            elif not fits and self._history.tell_once(wait.pod.uid, "VramWaiting"):
+                self._tell(waiting_notices(wait, short, allocation=self._allocation_of(wait.pod)))
+            if now >= wait.times_out_at and self._history.tell_once(wait.pod.uid, "VramTimeout"):
+                self._tell(timeout_notices(wait, allocation=self._allocation_of(wait.pod)))
+                self._mark_allocation(wait.pod)
+        moments = (moment for wait in waits for moment in (wait.times_out_at, now + WAKE_INTERVAL) if moment > now)
+        self._agenda.put("waiting", min(moments), self.wake)
+
+    def _who_waits(self) -> Iterable[Waiting]:
+        policy = self._cluster.default_policy
+        for known in self._cluster.unbound():
+            allocation = self._allocation_of(known.seen)
+            wait = waiting(known.raw, known.seen, allocation=allocation, policy=None if policy is None else policy.spec)
+            if wait is not None:
+                yield wait
+
+    def _room(self, state: NodeState) -> NodeRoom:
+        known = self._rooms.get(state.name)
+        if known is None or known[0] is not state:
+            known = self._rooms[state.name] = (state, room(state, unit=self._cluster.unit))
+        return known[1]
+
+    async def _wake_pod(self, wait: Waiting, now: float) -> None:
+        """Changes an annotation, upon which kube-scheduler tries the pod again."""
+        try:
+            written = await self._writer.annotate(wait.pod, {WAKE: f"{now:.3f}"})
+        except KubeError as error:
+            _log.warning("pod not woken pod=%s error=%s", wait.pod.key, error)
+            return
+        if written is not None:
+            self._cluster.pod_written(written)
+
+    # Allocations and policies
+
+    async def _reconcile_allocation(self, key: ObjectKey) -> None:
+        allocation, now = self._cluster.allocations.get(key), self._clock()
+        if allocation is None:
+            self._status_after.pop(key, None)
+            return
+        pods = self._cluster.pods_of(key)
+        defaults = self._cluster.demand_defaults
+        edited = edits(allocation, pods, defaults=defaults, unit=self._cluster.unit)
+        await asyncio.gather(*(self._write_demand(edit) for edit in edited if edit.frozen is not None))
+        status = allocation_status(
+            allocation,
+            pod_views(
+                pods,
+                node_state=self._cluster.node_state,
+                waits=self._waits,
+                applied_after=self._applied_after,
+            ),
+            edits=edited,
+            defaults=defaults,
+            now=datetime.fromtimestamp(now, UTC),
+        )
+        if status == allocation.status:
+            return
+        if now < self._status_after.get(key, 0.0):
+            self._agenda.put(key, self._status_after[key], lambda: self._cluster.changed_allocations.add(key))
+            return
+        await self._write_allocation_status(key, allocation, status, now)
+
+    async def _write_allocation_status(
+        self, key: ObjectKey, allocation: GpuAllocation, status: GpuAllocationStatus, now: float
+    ) -> None:
+        self._status_after[key] = now + STATUS_INTERVAL
+        try:
+            written = await self._writer.status(GPU_ALLOCATIONS, key, status)
+        except KubeError as error:
+            _log.warning("status not written allocation=%s error=%s", key, error)
+            self._retry(key, lambda: self._cluster.changed_allocations.add(key))
+            return
+        if written is not None and key in self._cluster.allocations:
+            self._cluster.allocations[key] = written
+            self._tell(condition_notices(allocation, status))
+
+    async def _write_demand(self, edit: DemandChange) -> None:
+        if edit.frozen is None:
+            return
+        try:
+            written = await self._writer.annotate(edit.pod, {DEMAND: encode_demand(edit.frozen)})
+        except KubeError as error:
+            _log.warning("demand not written pod=%s error=%s", edit.pod.key, error)
+            key = allocation_key(edit.pod)
+            self._retry(("demand", edit.pod.uid), lambda: self._cluster.changed_allocations.update(filter(None, [key])))
+            return
+        if written is not None:
+            _log.info("demand rewritten pod=%s generation=%s", edit.pod.key, edit.frozen.generation)
+            self._cluster.pod_written(written)
+
+    async def _reconcile_policy(self, policy: QualityPolicy) -> None:
+        name = policy.metadata.name
+        in_force = (self._cluster.policy_of(node) for node in self._cluster.reports)
+        nodes = sum(chosen is not None and chosen.metadata.name == name for chosen in in_force)
+        status = policy_status(policy, nodes=nodes)
+        if status == policy.status:
+            return
+        try:
+            written = await self._writer.status(QUALITY_POLICIES, ObjectKey("", name), status)
+        except KubeError as error:
+            _log.warning("status not written policy=%s error=%s", name, error)
+            self._retry("policies", self._cluster.mark_policies)
+            return
+        if written is not None and name in self._cluster.policies:
+            self._cluster.policies[name] = written
+
+    # Shared by all of them
+
+    def _forget_gone(self) -> None:
+        """Drops what is remembered of pods that no longer exist."""
+        self._history.keep_only(self._cluster.pod_uids)
+        self._agenda.put("history", self._clock() + FORGET_INTERVAL, self._forget_gone)
+
+    def _retry(self, key: Hashable, mark: Mark) -> None:
+        self._agenda.put(key, self._clock() + self._backoff.next(), mark)
+
+    def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
+        key = allocation_key(pod)
+        return None if key is None else self._cluster.allocations.get(key)
+
+    def _mark_allocation(self, pod: GpuPod) -> None:
+        key = allocation_key(pod)
+        if key is not None:
+            self._cluster.changed_allocations.add(key)
+
+    def _applied_after(self, pod: GpuPod) -> float | None:
+        return None if pod.grant is None else self._history.applied_after(pod.uid, revision=pod.grant.revision)
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            self._recorder.record(notice)

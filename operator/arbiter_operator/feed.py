@@ -1,0 +1,92 @@
+"""Keeps the cluster's state in step with the API server: what is watched, what is listed again, what wakes the engine.
+
+GpuAllocations and QualityPolicies are watched by kopf, which never tells of objects that vanished while nobody
+watched: a list from time to time does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, NODES, PODS, QUALITY_POLICIES
+from arbiter_kube.client import Applied, Deleted, KubeClient, KubeError, Reflector
+from arbiter_kube.client.backoff import Backoff
+from arbiter_operator.cluster import Cluster
+
+RELIST_INTERVAL = 60.0
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Three reflectors, and lists of the two kinds that kopf watches."""
+
+    def __init__(self, client: KubeClient, cluster: Cluster, *, wake: Callable[[], None]) -> None:
+        """`wake` is called after everything that may matter."""
+        self._client = client
+        self._cluster = cluster
+        self._wake = wake
+        self._pods = Reflector(client, PODS)
+        self._nodes = Reflector(client, NODES)
+        self._reports = Reflector(client, GPU_NODES)
+        self._listed = asyncio.Event()
+
+    def obstacle(self) -> str | None:
+        """What has not been seen as a whole yet, in one sentence; None once everything has."""
+        missing = [kind for kind, event in self._complete().items() if not event.is_set()]
+        return f"The lists of {', '.join(missing)} are not complete yet." if missing else None
+
+    async def synced(self) -> None:
+        """Returns once everything has been seen as a whole: before, who is missing cannot be known."""
+        for event in self._complete().values():
+            await event.wait()
+
+    async def run(self) -> None:
+        """Feeds the state until it is cancelled."""
+        cluster = self._cluster
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(self._pods, applied=cluster.pod_applied, deleted=cluster.pod_deleted))
+            group.create_task(self._follow(self._nodes, applied=cluster.node_applied, deleted=cluster.node_deleted))
+            group.create_task(
+                self._follow(self._reports, applied=cluster.report_applied, deleted=cluster.report_deleted)
+            )
+            group.create_task(self._list_again())
+
+    def _complete(self) -> dict[str, asyncio.Event]:
+        return {
+            "pods": self._pods.synced,
+            "nodes": self._nodes.synced,
+            "GpuNodes": self._reports.synced,
+            "GpuAllocations and QualityPolicies": self._listed,
+        }
+
+    async def _follow(
+        self, reflector: Reflector[T], *, applied: Callable[[T], None], deleted: Callable[[T], None]
+    ) -> None:
+        async for event in reflector:
+            match event:
+                case Applied(object=thing):
+                    applied(thing)
+                case Deleted(object=thing):
+                    deleted(thing)
+            self._wake()
+
+    async def _list_again(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                policies = await self._client.list(QUALITY_POLICIES)
+                allocations = await self._client.list(GPU_ALLOCATIONS)
+            except KubeError as error:
+                _log.warning("lists not renewed error=%s", error)
+                await asyncio.sleep(backoff.next())
+                continue
+            self._cluster.policies_listed(policies)
+            self._cluster.allocations_listed(allocations)
+            self._listed.set()
+            self._wake()
+            backoff.reset()
+            await asyncio.sleep(RELIST_INTERVAL)

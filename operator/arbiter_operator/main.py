@@ -1,0 +1,91 @@
+"""`arbiter operator`: wires state, engine, kopf and probes together and keeps them running.
+
+Every part runs until the process ends; when one fails the process does, and is started again.
+"""
+
+import argparse
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import kopf
+
+from arbiter_kube.api import SYSTEM_NAMESPACE
+from arbiter_kube.client import KubeClient
+from arbiter_kube.client.credentials import Credentials, find_credentials
+from arbiter_kube.client.events import EventRecorder
+from arbiter_kube.client.health import Bind, serve_health
+from arbiter_kube.client.process import ConfigurationError, add_common_arguments, add_flag, bind, run_process
+from arbiter_operator import framework
+from arbiter_operator.admission.webhook import PodAdmission
+from arbiter_operator.cluster import Cluster
+from arbiter_operator.engine import Engine
+from arbiter_operator.feed import Feed
+from arbiter_operator.framework import WebhookEndpoint
+from arbiter_operator.writer import Writer
+
+COMPONENT = "arbiter-operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the flags say; `unit` is the bytes of a slice."""
+
+    kubeconfig: Path | None
+    health: Bind
+    webhook: WebhookEndpoint
+    unit: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_common_arguments(parser)
+    add_flag(parser, "--namespace", default=SYSTEM_NAMESPACE, help="namespace of Arbiter's own objects")
+    add_flag(parser, "--webhook-bind", type=bind, default="0.0.0.0:9443", help="HOST:PORT of the admission webhook")
+    add_flag(parser, "--webhook-cert", type=Path, default="/tls/tls.crt", help="the webhook's certificate, PEM")
+    add_flag(parser, "--webhook-key", type=Path, default="/tls/tls.key", help="the key of that certificate, PEM")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until it is told to end; returns the exit code."""
+    webhook = WebhookEndpoint(bind=args.webhook_bind, certificate=args.webhook_cert, key=args.webhook_key)
+    options = Options(kubeconfig=args.kubeconfig, health=args.health_bind, webhook=webhook, unit=args.vram_unit)
+    return run_process(_serve(options), log_level=args.log_level)
+
+
+async def _serve(options: Options) -> None:
+    for path in (options.webhook.certificate, options.webhook.key):
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is no file; name the webhook's certificate and key in PEM.")
+    credentials = await asyncio.to_thread(find_credentials, options.kubeconfig)
+    async with KubeClient(credentials, component=COMPONENT) as client:
+        await _operate(client, credentials, options)
+
+
+async def _operate(client: KubeClient, credentials: Credentials, options: Options) -> None:
+    cluster = Cluster(unit=options.unit)
+    recorder = EventRecorder(client, component=COMPONENT)
+    engine = Engine(cluster, writer=Writer(client), recorder=recorder)
+    feed = Feed(client, cluster, wake=engine.wake)
+    admission = PodAdmission(client, defaults=lambda: cluster.demand_defaults, unit=options.unit)
+    listening = asyncio.Event()
+
+    async def reconcile() -> None:
+        await feed.synced()
+        await engine.run()
+
+    def obstacle() -> str | None:
+        return feed.obstacle() or (None if listening.is_set() else "The admission webhook is not served yet.")
+
+    async with serve_health(options.health, ready=obstacle), asyncio.TaskGroup() as group:
+        others = [group.create_task(work) for work in (recorder.run(), feed.run(), reconcile())]
+        # kopf scans the API once, at its start: our kinds have to be served by then.
+        await feed.synced()
+        # It installs handlers for the signals that end a process, and returns after one.
+        await kopf.operator(
+            registry=framework.registry(cluster, admission=admission, credentials=credentials, wake=engine.wake),
+            settings=framework.settings(options.webhook, listening=listening),
+            clusterwide=True,
+        )
+        for task in others:
+            task.cancel()

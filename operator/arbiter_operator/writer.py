@@ -1,0 +1,60 @@
+"""The operator's writes: patches of pods' annotations and of status, with a bound on how many are under way.
+
+What is gone, or was changed meanwhile, is no error here: the watch tells of it and everything is decided anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from arbiter_kube.api.objects import ObjectKey, Pod
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.resources import PODS, Resource
+from arbiter_kube.client import Conflict, KubeClient, NotFound
+
+T = TypeVar("T")
+
+CONCURRENT_WRITES = 16
+
+_log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Raises KubeError where the API server cannot be reached or refuses; the caller tries again later."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._under_way = asyncio.Semaphore(CONCURRENT_WRITES)
+
+    async def annotate(self, pod: GpuPod, annotations: Mapping[str, str]) -> Pod | None:
+        """The pod with these annotations; None where it is gone."""
+        # The UID keeps a namesake that was made meanwhile from getting them.
+        body = {"metadata": {"uid": pod.uid, "annotations": annotations}}
+        async with self._under_way:
+            try:
+                return await self._client.patch(PODS, pod.name, body, namespace=pod.namespace)
+            except (NotFound, Conflict) as error:
+                _log.info("pod gone before a write pod=%s error=%s", pod.key, error)
+                return None
+
+    async def status(self, resource: Resource[T], key: ObjectKey, status: BaseModel) -> T | None:
+        """The object with this status; None where it is gone."""
+        body = {"status": _whole(status)}
+        async with self._under_way:
+            try:
+                return await self._client.patch(
+                    resource, key.name, body, namespace=key.namespace or None, subresource="status"
+                )
+            except (NotFound, Conflict) as error:
+                _log.info("object gone before its status object=%s error=%s", key, error)
+                return None
+
+
+def _whole(status: BaseModel) -> dict[str, Any]:
+    """A merge patch that leaves nothing of the former status: absent fields are null."""
+    present = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    absent = {field.alias or name for name, field in type(status).model_fields.items()} - present.keys()
+    return present | dict.fromkeys(absent)
