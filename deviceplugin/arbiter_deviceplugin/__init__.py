@@ -1,0 +1,24 @@
+"""The device plugin and node agent: offers GPU memory to the kubelet and carries targets out on its node.
+
+================  =================================================================================
+`slices`          pure: device ids, and which of them to prefer
+`matching`        pure: which pod the kubelet speaks of
+`allocations`     state: which slices were handed out, with which directory, to whom
+`lifetimes`       pure: when a start or a pod is over
+`target`          pure: what a container is told
+`gpunode`         pure: what the node says of itself
+`conflicts`       pure: whether others offer the same GPUs
+`backends`        I/O: where GPUs are read from; `inventory` keeps the last reading
+`kubelet`         I/O: what we ask of the kubelet
+`registration`    I/O: keeps the plugin known to it
+`plugin`          I/O: its five questions, translated; `offer` is the list that it is shown
+`admission`       I/O: what its questions mean
+`carrier`         I/O: the transition engine's shell
+`disk`            I/O: what survives a crash
+`directory`       I/O: a container's files and socket
+`processes`       I/O: who lives, by /proc
+`pods`            state: the pods of this node
+`publisher`       I/O: writes GpuNode
+`agent`           puts the parts together; `main` has the flags
+================  =================================================================================
+"""

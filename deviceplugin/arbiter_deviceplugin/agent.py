@@ -1,0 +1,296 @@
+"""The node's agent: puts the parts together, and tells each of them what the others learn."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from arbiter.ids import GpuUuid, NodeName
+from arbiter.policy import Policy
+from arbiter.transitions import GpusChanged, PodsListed, PodVanished, PolicyChanged
+from arbiter_deviceplugin.admission import Admission
+from arbiter_deviceplugin.allocations import Allocations, Claims
+from arbiter_deviceplugin.backends import Backend
+from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.conflicts import foreign_offers
+from arbiter_deviceplugin.disk import Disk
+from arbiter_deviceplugin.gpunode import NodeFacts
+from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
+from arbiter_deviceplugin.lifetimes import Lifetimes
+from arbiter_deviceplugin.metrics import VRAM
+from arbiter_deviceplugin.offer import Offer
+from arbiter_deviceplugin.plugin import Plugin
+from arbiter_deviceplugin.pods import NodePods
+from arbiter_deviceplugin.processes import look
+from arbiter_deviceplugin.publisher import Publisher
+from arbiter_deviceplugin.registration import Registrar
+from arbiter_deviceplugin.slices import offered
+from arbiter_kube.api.objects import Node, Pod
+from arbiter_kube.api.qualitypolicy import policy_in_force
+from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
+from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector, Synced
+
+_log = logging.getLogger(__name__)
+
+_EAGER_LOOK, _CALM_LOOK = 0.2, 2.0
+"""Seconds between two looks at processes: while somebody's bytes wait for it, and else."""
+
+_HOUSEKEEPING = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where the agent runs; `unit` is the bytes of a slice that it should offer."""
+
+    node: NodeName
+    unit: int
+    kubelet_dir: Path
+    state_dir: Path
+    run_dir: Path
+    proc_dir: Path
+
+
+class Agent:
+    """One node's agent. `unit` is the slice in force, which may differ from the setting while slices are held."""
+
+    def __init__(
+        self, *, settings: Settings, client: KubeClient, inventory: Inventory, backend: Backend, disk: Disk
+    ) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._inventory = inventory
+        self._allocations = Allocations(disk.allocations())
+        self._unit = _unit_in_force(disk, wanted=settings.unit, is_held=len(self._allocations) > 0)
+        self._kubelet = Kubelet(settings.kubelet_dir)
+        self._pods = NodePods(client, node=settings.node, unit=self._unit)
+        self._offer = Offer()
+        self._admission = Admission(
+            node=settings.node,
+            kubelet=self._kubelet,
+            pods=self._pods,
+            allocations=self._allocations,
+            disk=disk,
+            run_dir=settings.run_dir,
+        )
+        self._publisher = Publisher(client, node=settings.node, facts=self._facts)
+        self._carrier = Carrier(
+            disk=disk,
+            allocations=self._allocations,
+            run_dir=settings.run_dir,
+            inventory=inventory,
+            policy=Policy(),
+            names=_names(settings.node, inventory),
+            changed=self._publisher.wake,
+        )
+        self._plugin = Plugin(
+            offer=self._offer, admission=self._admission, carrier=self._carrier, shows_gpus=backend.shows_gpus
+        )
+        self._registrar = Registrar(self._kubelet, self._plugin)
+        own = f"spec.nodeName={settings.node}"
+        self._watched_pods = Reflector(client, PODS, field_selector=own)
+        self._watched_policies = Reflector(client, QUALITY_POLICIES)
+        self._watched_node = Reflector(client, NODES, field_selector=f"metadata.name={settings.node}")
+        self._node: Node | None = None
+        self._lifetimes = Lifetimes()
+        self._boot_id = _boot_id(settings.proc_dir)
+        self._pods_changed = asyncio.Event()
+
+    def obstacle(self) -> str | None:
+        """What keeps the agent from serving, in one sentence; None if nothing does."""
+        if not self._watched_pods.synced.is_set():
+            return "the pods of this node have not been listed yet"
+        return None if self._plugin.is_watched else "not registered with the kubelet"
+
+    async def run(self) -> None:
+        """Serves until it is cancelled; raises what it cannot go on with."""
+        self._publish_offer()
+        async with asyncio.TaskGroup() as tasks:
+            for part in (
+                self._carrier.run,
+                self._registrar.run,
+                self._inventory.run,
+                self._follow_gpus,
+                self._follow_pods,
+                self._follow_policies,
+                self._follow_node,
+                self._watch_processes,
+                self._keep_house,
+                self._publish_when_listed,
+            ):
+                tasks.create_task(part(), name=part.__qualname__)
+
+    async def _follow_gpus(self) -> None:
+        while True:
+            await self._inventory.change()
+            self._publish_offer()
+            await self._carrier.tell(GpusChanged(self._inventory.usable()))
+
+    async def _follow_pods(self) -> None:
+        async for event in self._watched_pods:
+            match event:
+                case Applied(pod):
+                    await self._observe(pod)
+                case Deleted(pod):
+                    self._pods.remove(pod)
+                    await self._carrier.tell(PodVanished(pod.uid))
+                case Synced():
+                    self._pods.keep(self._watched_pods.objects.keys())
+                    uids = frozenset(pod.uid for pod in self._watched_pods.objects.values())
+                    await self._carrier.tell(PodsListed(uids))
+            self._pods_changed.set()
+
+    async def _observe(self, pod: Pod) -> None:
+        asking = self._pods.apply(pod)
+        if asking is not None and not asking.finished:
+            await self._carrier.observe(asking)
+
+    async def _follow_policies(self) -> None:
+        async for _ in self._watched_policies:
+            await self._apply_policy()
+
+    async def _follow_node(self) -> None:
+        async for event in self._watched_node:
+            if isinstance(event, Applied):
+                self._node = event.object
+                self._publish_offer()
+                await self._apply_policy()
+
+    async def _apply_policy(self) -> None:
+        """Takes the policy in force, once both the policies and the node's labels are known."""
+        if self._node is None or not self._watched_policies.synced.is_set():
+            return
+        chosen = policy_in_force(self._watched_policies.objects.values(), self._node.metadata.labels)
+        policy = chosen.spec.policy() if chosen else Policy()
+        if policy != self._carrier.policy:
+            _log.info("policy in force name=%s mode=%s", chosen.metadata.name if chosen else "", policy.mode)
+            self._carrier.policy = policy
+            await self._carrier.tell(PolicyChanged(policy))
+
+    async def _watch_processes(self) -> None:
+        """Frees what nobody holds any more. Not before the first list: until then every pod looks gone."""
+        await self._watched_pods.synced.wait()
+        interval = _CALM_LOOK
+        while True:
+            await _within(interval, self._pods_changed.wait)
+            self._pods_changed.clear()
+            interval = _EAGER_LOOK if await self._look_at_processes() else _CALM_LOOK
+            await asyncio.sleep(_EAGER_LOOK)
+
+    async def _look_at_processes(self) -> bool:
+        """Whether somebody is over or down whose processes may still live."""
+        alive = await asyncio.to_thread(look, self._settings.proc_dir)
+        pods = self._pods.by_uid()
+        for uid, start in self._carrier.released().items():
+            pod = pods.get(uid)
+            if pod is None:
+                continue
+            self._lifetimes.note_running(uid, start, pod, alive)
+            exited = self._lifetimes.exited(uid, start, pod, alive)
+            if exited is not None:
+                _log.info("container exited pod=%s start=%d", pod.key, start.number)
+                await self._carrier.tell(exited)
+        for ended in self._lifetimes.ended(self._carrier.statuses(), pods, alive):
+            await self._carrier.tell(ended)
+        return self._lifetimes.is_waiting
+
+    async def _keep_house(self) -> None:
+        """Now and then: what the kubelet says, directories that somebody removed, allocations that nobody has."""
+        await self._watched_pods.synced.wait()
+        while True:
+            if not self._admission.is_admitting:
+                await self._clean_up()
+            await asyncio.sleep(_HOUSEKEEPING)
+
+    async def _clean_up(self) -> None:
+        await self._carrier.ensure_directories()
+        try:
+            listed = await self._admission.list_containers()
+        except KubeletError as error:
+            _log.warning("kubelet's slices unknown error=%s", error)
+            return
+        self._publisher.wake()
+        claims = Claims(
+            slices=frozenset(slice_ for container in listed for slice_ in container.slices),
+            uids=frozenset(self._pods.by_uid()) | {status.uid for status in self._carrier.statuses()},
+        )
+        for allocation in self._allocations.stale(claims, now=self._carrier.clock.now()):
+            await self._carrier.discard(allocation)
+
+    async def _publish_when_listed(self) -> None:
+        await self._watched_pods.synced.wait()
+        await self._publisher.run()
+
+    def _publish_offer(self) -> None:
+        gpus = self._inventory.reading.gpus
+        self._offer.publish(offered(gpus, unit=self._unit, withheld=bool(self._foreign())))
+        for gpu in gpus:
+            VRAM.labels(self._settings.node, gpu.uuid, "usable").set(gpu.usable)
+        self._publisher.wake()
+
+    def _foreign(self) -> tuple[str, ...]:
+        return foreign_offers(self._node.status.allocatable) if self._node else ()
+
+    def _facts(self) -> NodeFacts:
+        grants = self._carrier.statuses()
+        pods = {status.uid: pod for status in grants if (pod := self._carrier.pod(status.uid))}
+        return NodeFacts(
+            version=version("arbiter"),
+            boot_id=self._boot_id,
+            vendor=self._backend.vendor,
+            unit=self._unit,
+            wanted_unit=self._settings.unit,
+            reading=self._inventory.reading,
+            grants=grants,
+            pods=pods,
+            listed=self._admission.listed,
+            foreign=self._foreign(),
+        )
+
+
+async def serve(settings: Settings, *, client: KubeClient, backend: Backend, ready: Callable[[Agent], None]) -> None:
+    """Runs an agent until it is cancelled; `ready` gets it once the GPUs could be read.
+
+    Raises:
+        StateError: the state directory cannot be read.
+    """
+    inventory = Inventory(backend)
+    try:
+        await inventory.first()
+        agent = Agent(
+            settings=settings, client=client, inventory=inventory, backend=backend, disk=Disk(settings.state_dir)
+        )
+        ready(agent)
+        await agent.run()
+    finally:
+        await backend.close()
+
+
+def _unit_in_force(disk: Disk, *, wanted: int, is_held: bool) -> int:
+    """The bytes of a slice: a new setting waits until nobody holds slices of the old one."""
+    known = disk.unit()
+    if known is not None and known != wanted and is_held:
+        _log.warning("vram unit kept, slices are held unit=%d setting=%d", known, wanted)
+        return known
+    if known != wanted:
+        disk.save_unit(wanted)
+    return wanted
+
+
+def _names(node: NodeName, inventory: Inventory) -> Mapping[GpuUuid, str]:
+    return {gpu.uuid: f"{node}/{gpu.index}" for gpu in inventory.reading.gpus}
+
+
+def _boot_id(proc: Path) -> str:
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(wait(), seconds)

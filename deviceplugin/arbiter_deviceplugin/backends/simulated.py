@@ -1,0 +1,78 @@
+"""Simulated GPUs from a YAML file, for machines without any; whoever edits the file plays the driver."""
+
+import asyncio
+from pathlib import Path
+
+import pydantic
+import yaml
+
+from arbiter.ids import GpuUuid
+from arbiter_deviceplugin.backends import BackendError, Gpu, Reading
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class _Gpu(_Model):
+    uuid: str = pydantic.Field(pattern=r"^[A-Za-z0-9-]{1,50}$")
+    index: int = pydantic.Field(ge=0)
+    name: str = "SIM"
+    total: int = pydantic.Field(gt=0)
+    reserved: int = pydantic.Field(default=0, ge=0)
+    used: int = pydantic.Field(default=0, ge=0)
+    healthy: bool = True
+    reason: str | None = None
+
+
+class _Use(_Model):
+    pod: str
+    vram: int = pydantic.Field(ge=0)
+
+
+class _File(_Model):
+    gpus: tuple[_Gpu, ...]
+    use: tuple[_Use, ...] = ()
+
+
+class SimulatedBackend:
+    """Reads the file again whenever it was replaced or changed."""
+
+    vendor = "simulated"
+    shows_gpus = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._reading = Reading()
+
+    async def read(self) -> Reading:
+        """What the file says.
+
+        Raises:
+            BackendError: it is missing or not readable as GPUs.
+        """
+        return await asyncio.to_thread(self._read)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _read(self) -> Reading:
+        try:
+            stat = self._path.stat()
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if version != self._seen:
+                self._reading = _parse(self._path.read_text())
+                self._seen = version
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise BackendError(f"simulated GPUs cannot be read from {self._path}: {error}") from error
+        return self._reading
+
+
+def _parse(text: str) -> Reading:
+    file = _File.model_validate(yaml.safe_load(text))
+    gpus = (Gpu(**gpu.model_dump(exclude={"uuid"}), uuid=GpuUuid(gpu.uuid)) for gpu in file.gpus)
+    return Reading(
+        gpus=tuple(sorted(gpus, key=lambda gpu: gpu.index)),
+        use={entry.pod: entry.vram for entry in file.use},
+    )

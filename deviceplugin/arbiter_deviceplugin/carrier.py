@@ -1,0 +1,341 @@
+"""Carries out what the transition engine decides, one event after another and each action finished before the next.
+
+The only caller of the engine. What cannot be carried out (a full disk) ends `run()` and with it the process, which
+comes back with what is on the disk: going on could promise bytes that no record holds.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import assert_never
+
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.policy import Policy
+from arbiter.transitions import (
+    Acknowledged,
+    Action,
+    Engine,
+    Event,
+    Forget,
+    Gated,
+    Grant,
+    GrantStatus,
+    Measure,
+    Measured,
+    PodObserved,
+    Publish,
+    Record,
+    Refuse,
+    Release,
+    Save,
+    ShrinkOverdue,
+    StartAbandoned,
+    StartRequested,
+    Target,
+    Tick,
+)
+from arbiter_deviceplugin.admission import Identified, StartRefusedError
+from arbiter_deviceplugin.allocations import Allocation, Allocations
+from arbiter_deviceplugin.directory import Applied, ContainerDirectory
+from arbiter_deviceplugin.disk import Disk
+from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.lifetimes import Start
+from arbiter_deviceplugin.metrics import SHRINKS_OVERDUE, STARTS_HELD
+from arbiter_deviceplugin.target import told
+from arbiter_kube.api.pods import GpuPod
+
+_log = logging.getLogger(__name__)
+
+_START_LIMIT = 28.0
+"""The engine answers within 25 s; the kubelet gives up after 30 s."""
+
+
+class Clock:
+    """Seconds since the epoch that never step back, whatever somebody does to the wall clock."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        """The time."""
+        return self._offset + time.monotonic()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """Somebody who waits for the release of a start; its number is known once the engine was told."""
+
+    uid: PodUid
+    answer: asyncio.Future[None]
+    start: int | None = None
+    is_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An event on its way to the engine; `done` is set after its actions."""
+
+    event: Event
+    done: asyncio.Future[None]
+    waiter: _Waiter | None = None
+
+
+class Carrier:
+    """The engine's shell. Keep `run()` going; everything else may be called while it does.
+
+    `changed` is called after every event: what the node says of itself may be another then.
+    """
+
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        allocations: Allocations,
+        run_dir: Path,
+        inventory: Inventory,
+        policy: Policy,
+        names: Mapping[GpuUuid, str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._disk = disk
+        self._allocations = allocations
+        self._run_dir = run_dir
+        self._inventory = inventory
+        self._changed = changed
+        self.policy = policy
+        self.clock = Clock()
+        self._records = {record.uid: record for record in disk.records()}
+        self._engine = Engine(
+            usable=inventory.usable(),
+            policy=policy,
+            now=self.clock.now(),
+            records=self._records.values(),
+            names=names,
+        )
+        self._queue: asyncio.Queue[_Told] = asyncio.Queue()
+        self._pods: dict[PodUid, GpuPod] = {}
+        self._grants: dict[PodUid, Grant] = {}
+        self._waiters: list[_Waiter] = []
+        self._directories: dict[str, ContainerDirectory] = {}
+        self._measuring: set[asyncio.Task[None]] = set()
+
+    def statuses(self) -> tuple[GrantStatus, ...]:
+        """Every grant of the node."""
+        return self._engine.statuses()
+
+    def pod(self, uid: PodUid) -> GpuPod | None:
+        """The pod of a grant as it was last observed."""
+        return self._pods.get(uid)
+
+    def released(self) -> dict[PodUid, Start]:
+        """The starts that containers are in."""
+        return {
+            uid: Start(number=record.start, released_at=record.released_at, container=self._pods[uid].frozen.container)
+            for uid, record in self._records.items()
+            if record.released_at is not None and uid in self._pods
+        }
+
+    async def run(self) -> None:
+        """Serves events until it is cancelled; raises what kept an action from being carried out."""
+        for allocation in self._allocations.claimed():
+            await self._open(allocation)
+        try:
+            while True:
+                await self._handle(await self._next())
+        finally:
+            for directory in self._directories.values():
+                await directory.close()
+
+    async def tell(self, event: Event) -> None:
+        """Returns after the event's actions were carried out."""
+        await self._tell(event)
+
+    async def observe(self, pod: GpuPod) -> None:
+        """Tells the engine what the watch shows of a pod; its GPUs are those that its container really has."""
+        self._pods[pod.uid] = pod
+        allocation = self._allocations.of_pod(pod.uid)
+        gpus = allocation.gpus if allocation else pod.gpus
+        if not gpus:
+            return
+        await self._tell(_observed(pod, gpus))
+        await self._publish(pod.uid)
+
+    async def start(self, identified: Identified) -> None:
+        """Returns once the container may start.
+
+        Raises:
+            StartRefusedError: not now.
+        """
+        asked_at = self.clock.now()
+        await self._open(identified.allocation)
+        # What the watch has shown since is newer than what the start was identified by.
+        await self.observe(self._pods.get(identified.pod.uid, identified.pod))
+        waiter = _Waiter(identified.pod.uid, asyncio.get_running_loop().create_future())
+        try:
+            await self._tell(StartRequested(waiter.uid), waiter)
+            await asyncio.wait_for(asyncio.shield(waiter.answer), _START_LIMIT)
+        except StartRefusedError:
+            STARTS_HELD.labels("refused").observe(self.clock.now() - asked_at)
+            raise
+        except TimeoutError:
+            raise StartRefusedError("start held: this node's agent is busy") from None
+        finally:
+            self._leave(waiter)
+        STARTS_HELD.labels("released").observe(self.clock.now() - asked_at)
+
+    async def ensure_directories(self) -> None:
+        """Makes again the directories and sockets that somebody removed."""
+        for directory in list(self._directories.values()):
+            await directory.open()
+
+    async def discard(self, allocation: Allocation) -> None:
+        """Forgets an allocation with its directory."""
+        _log.info("allocation removed directory=%s uid=%s", allocation.directory, allocation.uid)
+        directory = self._directories.pop(allocation.directory, None) or self._directory(allocation)
+        await directory.remove()
+        await asyncio.to_thread(self._disk.delete_allocation, allocation)
+        self._allocations.remove(allocation)
+
+    async def _tell(self, event: Event, waiter: _Waiter | None = None) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Told(event, done, waiter))
+        # Whoever asked may go away; what was begun is finished.
+        await asyncio.shield(done)
+
+    async def _next(self) -> _Told:
+        deadline = self._engine.next_deadline()
+        patience = None if deadline is None else max(0.0, deadline - self.clock.now())
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self._queue.get(), patience)
+        return _Told(Tick(), asyncio.get_running_loop().create_future())
+
+    async def _handle(self, told_: _Told) -> None:
+        actions = self._engine.handle(told_.event, self.clock.now())
+        if told_.waiter is not None:
+            self._note_start(told_.waiter)
+        for action in actions:
+            await self._carry_out(action)
+        if not told_.done.done():
+            told_.done.set_result(None)
+        self._changed()
+
+    def _note_start(self, waiter: _Waiter) -> None:
+        waiter.start = next(status.start for status in self._engine.statuses() if status.uid == waiter.uid)
+        if waiter.is_gone:
+            self._abandon(waiter)
+        else:
+            self._waiters.append(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        waiter.is_gone = True
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            if not waiter.answer.done():
+                self._abandon(waiter)
+        waiter.answer.cancel()
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        if waiter.start is not None:
+            done = asyncio.get_running_loop().create_future()
+            self._queue.put_nowait(_Told(StartAbandoned(waiter.uid, waiter.start), done))
+
+    async def _carry_out(self, action: Action) -> None:
+        match action:
+            case Save(record):
+                await self._save(record)
+            case Forget(uid):
+                await self._forget(uid)
+            case Publish(uid, grant):
+                self._grants[uid] = grant
+                await self._publish(uid)
+            case Gated(uid, start):
+                _log.info("start waits pod=%s start=%d", self._name(uid), start)
+            case Release(uid, start):
+                _log.info("start released pod=%s start=%d", self._name(uid), start)
+                self._settle(uid, start, None)
+            case Refuse(uid, start, sentence):
+                self._settle(uid, start, StartRefusedError(sentence))
+            case Measure(uid):
+                task = asyncio.create_task(self._measure(uid))
+                self._measuring.add(task)
+                task.add_done_callback(self._measuring.discard)
+            case ShrinkOverdue(uid, excess):
+                SHRINKS_OVERDUE.inc()
+                _log.warning("shrink overdue pod=%s excess_bytes=%d", self._name(uid), excess)
+            case _:
+                assert_never(action)
+
+    async def _save(self, record: Record) -> None:
+        await asyncio.to_thread(self._disk.save_record, record)
+        self._records[record.uid] = record
+
+    async def _forget(self, uid: PodUid) -> None:
+        _log.info("container forgotten pod=%s", self._name(uid))
+        await asyncio.to_thread(self._disk.delete_record, uid)
+        for table in (self._records, self._pods, self._grants):
+            table.pop(uid, None)
+        for allocation in self._allocations.all_of_pod(uid):
+            await self.discard(allocation)
+
+    def _settle(self, uid: PodUid, start: int, refusal: StartRefusedError | None) -> None:
+        for waiter in self._waiters:
+            if (waiter.uid, waiter.start) != (uid, start) or waiter.answer.done():
+                continue
+            if refusal is None:
+                waiter.answer.set_result(None)
+            else:
+                waiter.answer.set_exception(refusal)
+
+    async def _measure(self, uid: PodUid) -> None:
+        pod = self._pods.get(uid)
+        if pod is None:
+            return
+        at = self.clock.now()
+        reading = await self._inventory.refresh()
+        if reading is not None:
+            await self._tell(Measured(uid=uid, vram=reading.use.get(pod.key), at=at))
+
+    async def _publish(self, uid: PodUid) -> None:
+        """Tells the container its grant as it stands, in the words of the newest decision."""
+        pod, grant, allocation = self._pods.get(uid), self._grants.get(uid), self._allocations.of_pod(uid)
+        directory = self._directories.get(allocation.directory) if allocation else None
+        if pod is None or grant is None or allocation is None or directory is None:
+            return
+        totals = self._inventory.totals(allocation.gpus)
+        await directory.tell(told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals))
+
+    async def _open(self, allocation: Allocation) -> None:
+        directory = self._directories.setdefault(allocation.directory, self._directory(allocation))
+        await directory.open()
+
+    def _directory(self, allocation: Allocation) -> ContainerDirectory:
+        uid = allocation.uid
+
+        async def acknowledge(applied: Applied) -> None:
+            if uid is not None:
+                await self._tell(Acknowledged(uid=uid, revision=applied.revision, vram=applied.vram_bytes))
+
+        return ContainerDirectory(self._run_dir / allocation.directory, acknowledge=acknowledge)
+
+    def _name(self, uid: PodUid) -> str:
+        pod = self._pods.get(uid)
+        return pod.key if pod else uid
+
+
+def _observed(pod: GpuPod, gpus: tuple[GpuUuid, ...]) -> PodObserved:
+    target = Target(quality=Fraction(pod.grant.quality), vram=pod.grant.vram) if pod.grant else None
+    return PodObserved(
+        uid=pod.uid,
+        name=pod.key,
+        demand=pod.demand,
+        gpus=gpus,
+        bound_at=pod.bound_at or pod.created_at,
+        target=target,
+        ready=pod.ready,
+        terminating=pod.terminating,
+    )

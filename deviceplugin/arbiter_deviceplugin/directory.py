@@ -1,0 +1,171 @@
+"""A container's directory on the host, mounted read-only at /run/arbiter: its files and the socket that it asks.
+
+One socket for each container, so that no identity is asked for. Requests are bounded in size, number and time, since
+whatever runs in the container may send them.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from arbiter_deviceplugin.target import Told
+from arbiter_kube.api.durations import parse_duration
+
+_log = logging.getLogger(__name__)
+
+SOCKET_FILE = "agent.sock"
+LONGEST_SOCKET_PATH = 107
+"""What the kernel takes for a unix socket, in bytes."""
+
+NAME_LENGTH = 16
+
+_MAX_CONNECTIONS = 16
+_MAX_BODY = 4096
+_LONGEST_WAIT = 60.0
+_KEEPALIVE = 75.0
+
+
+class Applied(msgspec.Struct, rename="camel"):
+    """The body of an acknowledgement: what the container runs with since it read `revision`."""
+
+    revision: Annotated[int, msgspec.Meta(ge=0)]
+    vram_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    quality: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+Acknowledge = Callable[[Applied], Awaitable[None]]
+"""Returns once the acknowledgement is on the disk."""
+
+
+class ContainerDirectory:
+    """Tells one container its grant and hears its acknowledgements."""
+
+    def __init__(self, path: Path, *, acknowledge: Acknowledge) -> None:
+        self.path = path
+        self._acknowledge = acknowledge
+        self._told: Told | None = None
+        self._changed = asyncio.Event()
+        self._opening = asyncio.Lock()
+        self._server: asyncio.AbstractServer | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def open(self) -> None:
+        """Makes the directory, the socket and the files where they are missing."""
+        async with self._opening:
+            if not (self._server and (self.path / SOCKET_FILE).exists()):
+                await self.close()
+                await self._open()
+                if self._told is not None:
+                    await asyncio.to_thread(_write_files, self.path, self._told)
+
+    async def _open(self) -> None:
+        await asyncio.to_thread(make_directory, self.path)
+        application = web.Application(client_max_size=_MAX_BODY)
+        application.add_routes([web.get("/v1/quality", self._quality), web.post("/v1/applied", self._applied)])
+        self._runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await self._listen(self._runner)
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        server = runner.server
+        assert server is not None, "set up"  # noqa: S101 - narrows the type that aiohttp leaves open
+
+        def accept() -> asyncio.BaseProtocol:
+            return server() if len(server.connections) < _MAX_CONNECTIONS else _Refused()
+
+        path = self.path / SOCKET_FILE
+        self._server = await asyncio.get_running_loop().create_unix_server(accept, str(path))
+        path.chmod(0o666)
+
+    async def close(self) -> None:
+        """Ends the socket; the files stay, since the container may still read them."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def remove(self) -> None:
+        """Ends the socket and removes the directory: its container is gone."""
+        await self.close()
+        await asyncio.to_thread(remove_directory, self.path)
+
+    async def tell(self, told: Told) -> None:
+        """Replaces the files and answers whoever waits; telling the same again does nothing."""
+        if told == self._told:
+            return
+        await asyncio.to_thread(_write_files, self.path, told)
+        self._told = told
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _quality(self, request: web.Request) -> web.Response:
+        """The current target; with `?after=REVISION&timeout=60s` it waits for a newer one."""
+        try:
+            after = int(request.query.get("after", "-1"))
+            patience = min(parse_duration(request.query.get("timeout", "0s")), _LONGEST_WAIT)
+        except ValueError as error:
+            return _bad(f"{error}; ask for ?after=REVISION&timeout=60s")
+        told = await self._newer_than(after, patience)
+        if told is None:
+            return web.Response(status=503, text="no target has been decided yet\n")
+        return web.Response(body=told.document, content_type="application/json")
+
+    async def _newer_than(self, revision: int, patience: float) -> Told | None:
+        try:
+            async with asyncio.timeout(patience):
+                while self._told is None or self._told.revision <= revision:
+                    await self._changed.wait()
+        except TimeoutError:
+            _log.debug("no newer target directory=%s revision=%d", self.path.name, revision)
+        return self._told
+
+    async def _applied(self, request: web.Request) -> web.Response:
+        try:
+            applied = msgspec.json.decode(await request.read(), type=Applied)
+        except msgspec.MsgspecError as error:
+            return _bad(f'{error}; send {{"revision": 3, "quality": 0.904, "vramBytes": 9705619456}}')
+        await self._acknowledge(applied)
+        return web.Response(text="ok\n")
+
+
+class _Refused(asyncio.Protocol):
+    """What a connection beyond the limit gets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        transport.close()
+
+
+def _bad(sentence: str) -> web.Response:
+    return web.Response(status=400, text=f"{sentence}\n")
+
+
+def make_directory(path: Path) -> None:
+    """Makes a container's directory, readable by whatever user runs in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o755)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a container's directory; nothing in it was made by anybody else."""
+    if not path.exists():
+        return
+    for entry in path.iterdir():
+        entry.unlink()
+    path.rmdir()
+
+
+def _write_files(directory: Path, told: Told) -> None:
+    make_directory(directory)
+    for name, text in told.files.items():
+        temporary = directory / f".{name}.new"
+        with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+        temporary.replace(directory / name)

@@ -1,0 +1,203 @@
+"""What the node says of itself: the status of its GpuNode, made from everything that the agent knows.
+
+Pure. Imports the API's models and the engine's statuses.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.transitions import GrantStatus
+from arbiter.units import MIB, format_bytes
+from arbiter_deviceplugin.backends import Gpu, Reading
+from arbiter_deviceplugin.matching import ListedContainer
+from arbiter_deviceplugin.slices import count_by_gpu
+from arbiter_kube.api.fields import Condition
+from arbiter_kube.api.gpunode import (
+    GpuNodeStatus,
+    GpuNodeSummary,
+    GpuStatus,
+    GrantOnNode,
+    GrantState,
+    SliceCount,
+)
+from arbiter_kube.api.pods import GpuPod
+
+_NEVER = datetime.min
+"""Until the condition before it was looked at."""
+
+USE_STEP = 256 * MIB
+"""Measured use is told in such steps, rounded down: it changes all the time and nobody decides on a few MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """Everything that the status is made of. `unit` is the bytes of a slice in force, `wanted_unit` the setting's."""
+
+    version: str
+    boot_id: str
+    vendor: str
+    unit: int
+    wanted_unit: int
+    reading: Reading
+    grants: tuple[GrantStatus, ...]
+    pods: Mapping[PodUid, GpuPod]
+    listed: tuple[ListedContainer, ...]
+    foreign: tuple[str, ...]
+
+
+def node_status(facts: NodeFacts, *, before: GpuNodeStatus | None, now: datetime) -> GpuNodeStatus:
+    """The status; conditions keep the time of their last transition from `before`."""
+    grants = [_grant(status, facts) for status in facts.grants]
+    return GpuNodeStatus(
+        agent_version=facts.version,
+        boot_id=facts.boot_id,
+        unit=facts.unit,
+        gpus=[_gpu(gpu, facts) for gpu in facts.reading.gpus],
+        grants=grants,
+        slices=_slices(facts.listed),
+        summary=_summary(facts),
+        conditions=_conditions(facts, before.conditions if before else (), now=now),
+    )
+
+
+def without_use(status: GpuNodeStatus) -> GpuNodeStatus:
+    """The status without measured use, to tell a change that has to be told at once from one that may wait."""
+    return status.model_copy(
+        update={
+            "gpus": [gpu.model_copy(update={"used": None}) for gpu in status.gpus],
+            "grants": [grant.model_copy(update={"measured": None}) for grant in status.grants],
+            "summary": status.summary.model_copy(update={"used": ""}),
+        }
+    )
+
+
+def _gpu(gpu: Gpu, facts: NodeFacts) -> GpuStatus:
+    return GpuStatus(
+        uuid=gpu.uuid,
+        index=gpu.index,
+        name=gpu.name,
+        vendor=facts.vendor,
+        total=gpu.total,
+        reserved=gpu.reserved,
+        usable=gpu.usable,
+        used=None if gpu.used is None else _stepped(gpu.used),
+        healthy=gpu.healthy,
+        reason=gpu.reason,
+        confirmation="measured" if facts.reading.use else "trust",
+    )
+
+
+def _grant(status: GrantStatus, facts: NodeFacts) -> GrantOnNode:
+    pod = facts.pods.get(status.uid)
+    namespace, _, name = status.name.partition("/")
+    measured = facts.reading.use.get(status.name, status.measured)
+    return GrantOnNode(
+        pod_uid=status.uid,
+        namespace=namespace,
+        pod=name,
+        container=pod.frozen.container if pod else "",
+        gpus=list(status.gpus),
+        granted=status.granted or None,
+        quality=None if status.quality is None else float(status.quality),
+        held=status.held,
+        applied=status.applied,
+        measured=None if measured is None else _stepped(measured),
+        movable=status.movable,
+        revision=status.revision or None,
+        state=GrantState(status.state.value),
+        waiting=status.waiting,
+    )
+
+
+def _slices(listed: Iterable[ListedContainer]) -> list[SliceCount]:
+    return [
+        SliceCount(
+            namespace=container.pod.namespace, pod=container.pod.name, container=container.name, gpu=gpu, slices=count
+        )
+        for container in sorted(listed, key=lambda container: (container.pod, container.name))
+        for gpu, count in sorted(count_by_gpu(container.slices).items())
+    ]
+
+
+def _summary(facts: NodeFacts) -> GpuNodeSummary:
+    gpus = facts.reading.gpus
+    pods = [pod for status in facts.grants if (pod := facts.pods.get(status.uid))]
+    used = [_stepped(gpu.used) for gpu in gpus if gpu.used is not None]
+    return GpuNodeSummary(
+        gpus=len(gpus),
+        healthy=f"{sum(gpu.healthy for gpu in gpus)}/{len(gpus)}",
+        usable=_shown(sum(gpu.usable for gpu in gpus)),
+        floors=_shown(sum(pod.slices for pod in pods) * facts.unit),
+        granted=_shown(sum(status.granted * len(status.gpus) for status in facts.grants)),
+        used=_shown(sum(used)),
+    )
+
+
+def _conditions(facts: NodeFacts, before: Iterable[Condition], *, now: datetime) -> list[Condition]:
+    known = {condition.type: condition for condition in before}
+    made = (_ready(facts), _conflict(facts), _unit_mismatch(facts), _over(facts))
+    return [_dated(condition, known.get(condition.type), now=now) for condition in made]
+
+
+def _ready(facts: NodeFacts) -> Condition:
+    if facts.foreign:
+        offers = ", ".join(facts.foreign)
+        return _false("Ready", "Conflict", f"no VRAM is offered, because others offer the same GPUs: {offers}.")
+    return _true("Ready", "Serving", f"{len(facts.reading.gpus)} GPUs are offered to containers.")
+
+
+def _conflict(facts: NodeFacts) -> Condition:
+    if facts.foreign:
+        offers = ", ".join(facts.foreign)
+        return _true("Conflict", "OfferedTwice", f"others offer the same GPUs: {offers}; remove their device plugin.")
+    return _false("Conflict", "OneOwner", "nobody else offers these GPUs.")
+
+
+def _unit_mismatch(facts: NodeFacts) -> Condition:
+    unit, wanted = format_bytes(facts.unit), format_bytes(facts.wanted_unit)
+    if unit != wanted:
+        held = f"slices of {unit} are held, so {wanted} is not used yet; drain the node and restart its agent."
+        return _true("UnitMismatch", "SlicesHeld", held)
+    return _false("UnitMismatch", "InForce", f"a slice is {unit}.")
+
+
+def _over(facts: NodeFacts) -> Condition:
+    over = ", ".join(_overcommitted(facts))
+    if over:
+        return _true("Overcommitted", "AboveUsable", f"promised and held memory exceeds what is usable of {over}.")
+    return _false("Overcommitted", "WithinUsable", "promised and held memory fits.")
+
+
+def _true(kind: str, reason: str, message: str) -> Condition:
+    return Condition(type=kind, status="True", reason=reason, message=message, last_transition_time=_NEVER)
+
+
+def _false(kind: str, reason: str, message: str) -> Condition:
+    return Condition(type=kind, status="False", reason=reason, message=message, last_transition_time=_NEVER)
+
+
+def _dated(condition: Condition, before: Condition | None, *, now: datetime) -> Condition:
+    since = before.last_transition_time if before and before.status == condition.status else now.replace(microsecond=0)
+    return condition.model_copy(update={"last_transition_time": since})
+
+
+def _overcommitted(facts: NodeFacts) -> list[str]:
+    """Names of the GPUs whose containers are promised, or may hold, more than there is."""
+    promised: dict[GpuUuid, int] = {}
+    for status in facts.grants:
+        pod = facts.pods.get(status.uid)
+        floor = pod.demand.floor if pod and not status.gone and not pod.terminating else 0
+        for gpu in status.gpus:
+            promised[gpu] = promised.get(gpu, 0) + max(floor, status.held)
+    usable = {gpu.uuid: gpu.usable for gpu in facts.reading.gpus}
+    return sorted(gpu for gpu, size in promised.items() if size > usable.get(gpu, 0))
+
+
+def _stepped(size: int) -> int:
+    return size // USE_STEP * USE_STEP
+
+
+def _shown(size: int) -> str:
+    return format_bytes(size // MIB * MIB)

@@ -1,0 +1,87 @@
+"""The node's GPUs as they were last read, kept fresh, and what becomes of them while they cannot be read."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from arbiter.ids import GpuUuid
+from arbiter_deviceplugin.backends import Backend, BackendError, Gpu, Reading
+from arbiter_kube.client.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL = 0.5
+_PATIENCE = 3
+"""Failed readings in a row, before the GPUs count as not healthy: one transient error must not stop a node."""
+
+
+class Inventory:
+    """The last reading. Keep `run()` going."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._changed = asyncio.Event()
+        self._failures = 0
+        self._last_good: Reading | None = None
+        self.reading = Reading()
+
+    async def first(self) -> None:
+        """Waits until the GPUs can be read at all: at boot the driver may come after us."""
+        backoff = Backoff(first=0.5, ceiling=10.0)
+        while True:
+            if await self.refresh() is not None:
+                return
+            await asyncio.sleep(backoff.next())
+
+    async def run(self) -> None:
+        """Reads again and again until it is cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            await self.refresh()
+
+    async def change(self) -> None:
+        """Returns when a reading differs from the one before; for one listener."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def refresh(self) -> Reading | None:
+        """Reads now; None where that fails."""
+        try:
+            reading = await self._backend.read()
+        except BackendError as error:
+            self._note_failure(error)
+            return None
+        self._failures = 0
+        self._last_good = reading
+        self._replace(reading)
+        return reading
+
+    def usable(self) -> dict[GpuUuid, int]:
+        """Usable bytes of every GPU."""
+        return {gpu.uuid: gpu.usable for gpu in self.reading.gpus}
+
+    def totals(self, gpus: Iterable[GpuUuid]) -> dict[GpuUuid, int]:
+        """Bytes of the whole device for each of these GPUs; 0 where it is not there."""
+        totals = {gpu.uuid: gpu.total for gpu in self.reading.gpus}
+        return {gpu: totals.get(gpu, 0) for gpu in gpus}
+
+    def _note_failure(self, error: BackendError) -> None:
+        self._failures += 1
+        _log.warning("gpus cannot be read failures=%d error=%s", self._failures, error)
+        if self._failures >= _PATIENCE and self._last_good is not None:
+            self._replace(unreadable(self._last_good, str(error)))
+
+    def _replace(self, reading: Reading) -> None:
+        if reading != self.reading:
+            self.reading = reading
+            self._changed.set()
+
+
+def unreadable(reading: Reading, why: str) -> Reading:
+    """The same GPUs, none of them healthy, nothing measured."""
+    return Reading(gpus=tuple(_unhealthy(gpu, why) for gpu in reading.gpus))
+
+
+def _unhealthy(gpu: Gpu, why: str) -> Gpu:
+    return replace(gpu, used=None, healthy=False, reason=gpu.reason or why)

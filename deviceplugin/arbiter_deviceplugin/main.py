@@ -1,0 +1,81 @@
+"""`arbiter device-plugin`: the flags of the node's agent, and its start."""
+
+import argparse
+from pathlib import Path
+
+from arbiter.ids import NodeName
+from arbiter_deviceplugin.agent import Agent, Settings, serve
+from arbiter_deviceplugin.backends import Backend
+from arbiter_deviceplugin.backends.nvml import NvmlBackend
+from arbiter_deviceplugin.backends.simulated import SimulatedBackend
+from arbiter_deviceplugin.directory import LONGEST_SOCKET_PATH, NAME_LENGTH, SOCKET_FILE
+from arbiter_deviceplugin.disk import StateError
+from arbiter_deviceplugin.kubelet import Kubelet
+from arbiter_deviceplugin.registration import longest_socket
+from arbiter_kube.client import KubeClient
+from arbiter_kube.client.health import serve_health
+from arbiter_kube.client.process import ConfigurationError, add_common_arguments, add_flag, run_process
+
+COMPONENT = "arbiter-device-plugin"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The agent's flags."""
+    add_common_arguments(parser)
+    add_flag(parser, "--node", help="name of the node that this is")
+    add_flag(parser, "--backend", choices=("nvml", "simulated"), default="nvml", help="where GPUs are read from")
+    add_flag(parser, "--simulated-gpus", type=Path, help="YAML file with the GPUs of the simulated backend")
+    add_flag(parser, "--kubelet-dir", type=Path, default="/var/lib/kubelet", help="the kubelet's directory")
+    add_flag(parser, "--state-dir", type=Path, default="/var/lib/arbiter", help="what must survive a restart")
+    add_flag(parser, "--run-dir", type=Path, default="/run/arbiter/containers", help="the containers' directories")
+    add_flag(parser, "--proc-dir", type=Path, default="/proc", help="the host's processes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until SIGTERM; returns the exit code."""
+    return run_process(_serve(args), log_level=args.log_level)
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    settings = _settings(args)
+    backend = _backend(args)
+    agents: list[Agent] = []
+
+    def obstacle() -> str | None:
+        return agents[0].obstacle() if agents else "the GPUs could not be read yet"
+
+    client = await KubeClient.connect(args.kubeconfig, component=COMPONENT)
+    async with client, serve_health(args.health_bind, ready=obstacle):
+        try:
+            await serve(settings, client=client, backend=backend, ready=agents.append)
+        except StateError as error:
+            raise ConfigurationError(str(error)) from error
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    if not args.node:
+        raise ConfigurationError("--node (or ARBITER_NODE) is missing; write the name of the node that this runs on.")
+    own, theirs = args.run_dir / ("0" * NAME_LENGTH) / SOCKET_FILE, longest_socket(Kubelet(args.kubelet_dir))
+    for flag, socket in (("--run-dir", own), ("--kubelet-dir", theirs)):
+        excess = len(bytes(socket)) - LONGEST_SOCKET_PATH
+        if excess > 0:
+            raise ConfigurationError(
+                f"{flag} is {excess} bytes too long: the kernel takes socket paths of {LONGEST_SOCKET_PATH} bytes, "
+                f"and {socket} would be one."
+            )
+    return Settings(
+        node=NodeName(args.node),
+        unit=args.vram_unit,
+        kubelet_dir=args.kubelet_dir,
+        state_dir=args.state_dir,
+        run_dir=args.run_dir,
+        proc_dir=args.proc_dir,
+    )
+
+
+def _backend(args: argparse.Namespace) -> Backend:
+    if args.backend == "nvml":
+        return NvmlBackend()
+    if args.simulated_gpus is None:
+        raise ConfigurationError("--simulated-gpus (or ARBITER_SIMULATED_GPUS) is missing; write the YAML file's path.")
+    return SimulatedBackend(args.simulated_gpus)

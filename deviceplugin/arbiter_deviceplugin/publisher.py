@@ -1,0 +1,100 @@
+"""Writes the node's GpuNode: made where it is missing, its status applied whenever it changes, measured use seldom."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from arbiter.ids import NodeName
+from arbiter_deviceplugin.gpunode import NodeFacts, node_status, without_use
+from arbiter_kube.api.gpunode import GpuNodeStatus
+from arbiter_kube.api.objects import Node, ObjectMeta, OwnerReference, PartialObject
+from arbiter_kube.api.resources import GPU_NODES, NODES
+from arbiter_kube.client import Conflict, KubeClient, KubeError, NotFound, PatchType
+from arbiter_kube.client.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+
+_USE_INTERVAL = 10.0
+"""Least seconds between two writes that tell nothing but measured use."""
+
+_LEAST_INTERVAL = 0.02
+"""Between any two writes: what happens together is told together."""
+
+
+class Publisher:
+    """Keep `run()` going and call `wake()` whenever something may have changed."""
+
+    def __init__(self, client: KubeClient, *, node: NodeName, facts: Callable[[], NodeFacts]) -> None:
+        self._client = client
+        self._node = node
+        self._facts = facts
+        self._something = asyncio.Event()
+        self._written: GpuNodeStatus | None = None
+        self._written_at = 0.0
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._something.set()
+
+    async def run(self) -> None:
+        """Writes until it is cancelled; an API server that is away is waited for."""
+        backoff = Backoff(first=0.1, ceiling=5.0)
+        while True:
+            try:
+                await self._follow(backoff)
+            except KubeError as error:
+                _log.warning("gpunode not written error=%s", error)
+                await asyncio.sleep(backoff.next())
+
+    async def _follow(self, backoff: Backoff) -> None:
+        if self._written is None:
+            self._written = await self._make()
+        while True:
+            self._something.clear()
+            status = node_status(self._facts(), before=self._written, now=datetime.now(UTC))
+            patience = self._patience(status)
+            if patience == 0:
+                await self._write(status)
+                backoff.reset()
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._something.wait(), patience)
+            await asyncio.sleep(_LEAST_INTERVAL)
+
+    def _patience(self, status: GpuNodeStatus) -> float | None:
+        """Seconds for which the status may stay unwritten; None: it says nothing new."""
+        if self._written is None or status == self._written:
+            return None
+        if without_use(status) != without_use(self._written):
+            return 0
+        return max(0.0, self._written_at + _USE_INTERVAL - asyncio.get_running_loop().time())
+
+    async def _write(self, status: GpuNodeStatus) -> None:
+        body = {"metadata": {"name": self._node}, "status": status}
+        try:
+            await self._client.patch(
+                GPU_NODES, self._node, body, subresource="status", kind=PatchType.APPLY, force=True
+            )
+        except NotFound:
+            self._written = None
+            raise
+        self._written = status
+        self._written_at = asyncio.get_running_loop().time()
+
+    async def _make(self) -> GpuNodeStatus:
+        """What the GpuNode says now; it is made where it is missing, to be deleted together with its Node."""
+        try:
+            return (await self._client.get(GPU_NODES, self._node)).status
+        except NotFound:
+            node = await self._client.get(NODES, self._node)
+        body = PartialObject(metadata=ObjectMeta(name=self._node, owner_references=(_owner(node),)))
+        try:
+            return (await self._client.create(GPU_NODES, body)).status
+        except Conflict:
+            return (await self._client.get(GPU_NODES, self._node)).status
+
+
+def _owner(node: Node) -> OwnerReference:
+    return OwnerReference(api_version=NODES.api_version, kind=NODES.kind, name=node.name, uid=node.metadata.uid)
