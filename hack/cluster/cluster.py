@@ -151,6 +151,14 @@ class Cluster:
         """Says whether a component runs."""
         return self._processes.alive(component)
 
+    def ready(self, component: str) -> bool:
+        """Says whether a component answers that it is ready; of those that cannot be asked, whether it runs."""
+        if component == "kube-apiserver":
+            return self.control_plane.ready()
+        if component in self._installation.components:
+            return self._installation.ready(component)
+        return self.alive(component)
+
     def log(self, component: str) -> Path:
         """Returns the file with a component's output."""
         return self._processes.log(component)
@@ -182,6 +190,12 @@ class Cluster:
     @property
     def _network(self) -> Network:
         return Network(self.name, self._state.subnet, self._processes)
+
+    @property
+    def _installation(self) -> Installation:
+        return Installation(
+            control_plane=self.control_plane, network=self._network, nodes=self.nodes, processes=self._processes
+        )
 
     def _write_state(self, state: _State) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -226,9 +240,7 @@ class Cluster:
                 runtime.result()
         for node in nodes:
             self._start_node(node)
-        installation = Installation(
-            control_plane=control_plane, network=self._network, nodes=nodes, processes=self._processes
-        )
+        installation = self._installation
         if size.arbiter:
             installation.apply()
         for node in nodes:

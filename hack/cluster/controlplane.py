@@ -16,12 +16,13 @@ from typing import Self
 from hack.cluster import binaries, kubeconfig, probe
 from hack.cluster.command import run
 from hack.cluster.errors import CommandError
-from hack.cluster.pki import Authority
+from hack.cluster.pki import Authority, KeyPair
 from hack.cluster.process import Processes
 
 POD_NETWORK = "10.244.0.0/16"
 _SERVICE_NETWORK = "10.96.0.0/16"
 _SERVICE_ADDRESS = "10.96.0.1"
+_ADMIN_GROUPS = ("system:masters",)
 _READY_SECONDS = 60.0
 _KUBECTL_SECONDS = 60.0
 _LOOPBACK = "127.0.0.1"
@@ -113,7 +114,7 @@ class ControlPlane:
             ComponentError: one ended or was not ready in time.
         """
         binaries.ensure([*binaries.CONTROL_PLANE, *(component.value for component in self._components)])
-        self._write_kubeconfig(self.admin_kubeconfig, "admin", ("system:masters",))
+        self._write_kubeconfig(self.admin_kubeconfig, "admin", _ADMIN_GROUPS)
         self._run("etcd", *self._etcd_flags())
         self.start_apiserver()
         if Component.CONTROLLER_MANAGER in self._components:
@@ -131,15 +132,21 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Starts the API server on its former port and waits until it is ready."""
         self._run("kube-apiserver", *self._apiserver_flags())
-        self.processes.wait("kube-apiserver", "answer to /readyz", self._ready, seconds=_READY_SECONDS)
+        self.processes.wait("kube-apiserver", "answer to /readyz", self.ready, seconds=_READY_SECONDS)
 
     def stop_apiserver(self) -> None:
         """Ends the API server at once, as a crash would."""
         self.processes.kill("kube-apiserver")
 
+    def ready(self) -> bool:
+        """Says whether the API server answers and has made its first namespaces."""
+        # The namespaces come only after it says that it is ready.
+        paths = ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system")
+        return all(self.get(path) is not None for path in paths)
+
     def kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Writes and returns the kubeconfig of a user that a client certificate names."""
-        return self._write_kubeconfig(self.directory / "kubeconfigs" / _file_name(user), user, groups)
+        return self._write_kubeconfig(self.directory / "kubeconfigs" / _file_name(user, *groups), user, groups)
 
     def service_account_kubeconfig(self, namespace: str, name: str, *, node: str | None = None) -> Path:
         """Writes and returns the kubeconfig of an existing service account, with a token that lasts for weeks.
@@ -154,7 +161,7 @@ class ControlPlane:
             credential=kubeconfig.Token(token.strip()),
             namespace=namespace,
         )
-        file_name = _file_name("-".join(filter(None, (namespace, name, node))))
+        file_name = _file_name("token", namespace, name, *filter(None, [node]))
         return kubeconfig.write(self.directory / "kubeconfigs" / file_name, text)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
@@ -173,23 +180,20 @@ class ControlPlane:
 
     def get(self, path: str) -> bytes | None:
         """Returns what the API server answers the administrator, None unless with status 200: kubectl, but quick."""
-        admin = self.authority.issue("admin", common_name="admin", organizations=("system:masters",))
-        tls = self.authority.client_context(admin)
+        tls = self.authority.client_context(self._user("admin", _ADMIN_GROUPS))
         return probe.get(self.place.address, self.place.ports.apiserver, path, tls=tls)
 
     def _run(self, name: str, *flags: str) -> None:
         self.processes.start(name, (*self.place.enter, str(binaries.directory() / name), *flags))
 
-    def _ready(self) -> bool:
-        # The API server makes its first namespaces only after it says that it is ready.
-        paths = ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system")
-        return all(self.get(path) is not None for path in paths)
-
     def _write_kubeconfig(self, path: Path, user: str, groups: Sequence[str]) -> Path:
-        pair = self.authority.issue(_file_name(user), common_name=user, organizations=groups)
+        pair = self._user(user, groups)
         certificate = kubeconfig.ClientCertificate(pair.certificate.read_bytes(), pair.key.read_bytes())
         text = kubeconfig.render(server=self.server, authority=self.authority.certificate, credential=certificate)
         return kubeconfig.write(path, text)
+
+    def _user(self, user: str, groups: Sequence[str]) -> KeyPair:
+        return self.authority.issue(f"user+{_file_name(user, *groups)}", common_name=user, organizations=groups)
 
     def _etcd_flags(self) -> tuple[str, ...]:
         client = f"http://{_LOOPBACK}:{self.place.ports.etcd}"
@@ -214,7 +218,7 @@ class ControlPlane:
         kubelet_client = self.authority.issue(
             "kube-apiserver-kubelet-client",
             common_name="kube-apiserver-kubelet-client",
-            organizations=("system:masters",),
+            organizations=_ADMIN_GROUPS,
         )
         service_accounts = self.authority.signing_key("service-accounts")
         return (
@@ -290,8 +294,9 @@ class ControlPlane:
         )
 
 
-def _file_name(user: str) -> str:
-    return user.replace(":", "-").replace("/", "-")
+def _file_name(*parts: str) -> str:
+    # The variable KUBECONFIG separates several files with colons.
+    return "+".join(parts).replace(":", "-").replace("/", "-")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -37,21 +37,21 @@ _NOT_NEEDED = (
 def pause(directory: Path) -> Path:
     """Writes the image that holds a pod's namespaces open; a shell does, since it reaps orphans."""
     hold = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
-    return _image(
+    return write(
         directory / "pause.tar", PAUSE, layers=[_busybox_layer()], config={"Entrypoint": ["/bin/sh", "-c", hold]}
     )
 
 
 def busybox(directory: Path) -> Path:
     """Writes an image with a shell and the usual small programs."""
-    return _image(directory / "busybox.tar", BUSYBOX, layers=[_busybox_layer()], config={"Cmd": ["/bin/sh"]})
+    return write(directory / "busybox.tar", BUSYBOX, layers=[_busybox_layer()], config={"Cmd": ["/bin/sh"]})
 
 
 def engine_image(directory: Path, files: Mapping[str, Path], progress: Progress) -> Path:
     """Writes an image with Python, a shell and `files` (path in the image: file here), which runs /engine/engine.py."""
-    layers = [_python_layer(progress), _busybox_layer(), _files_layer(files)]
+    layers = [_python_layer(progress), _busybox_layer(), files_layer(files)]
     config = {"Entrypoint": ["python3", "-u", "/engine/engine.py"]}
-    return _image(directory / "engine.tar", ENGINE, layers=layers, config=config)
+    return write(directory / "engine.tar", ENGINE, layers=layers, config=config)
 
 
 def digest(archive: Path) -> str:
@@ -63,7 +63,8 @@ def digest(archive: Path) -> str:
         return str(json.load(manifest)[0]["Config"]).removesuffix(".json")
 
 
-def _image(archive: Path, reference: str, *, layers: Sequence[bytes], config: Mapping[str, Sequence[str]]) -> Path:
+def write(archive: Path, reference: str, *, layers: Sequence[bytes], config: Mapping[str, Sequence[str]]) -> Path:
+    """Writes an image of uncompressed layers (tar archives) and returns the archive."""
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     configuration = json.dumps(
         {
@@ -99,7 +100,6 @@ class _File:
 
 
 def _tar(files: Mapping[str, _File], links: Mapping[str, str] | None = None, folders: Sequence[str] = ()) -> bytes:
-    """Returns a tar archive that is the same for the same content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in folders:
@@ -125,7 +125,8 @@ def _busybox_layer() -> bytes:
     return _tar({"bin/busybox": executable}, links=links, folders=("bin", "etc", "tmp"))
 
 
-def _files_layer(files: Mapping[str, Path]) -> bytes:
+def files_layer(files: Mapping[str, Path]) -> bytes:
+    """Returns a layer with the files at their paths (path in the image: file here), the same for the same content."""
     content = {path.lstrip("/"): _File(source.read_bytes()) for path, source in sorted(files.items())}
     folders = {str(folder) for path in content for folder in Path(path).parents if str(folder) != "."}
     return _tar(content, folders=sorted(folders))

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -37,6 +38,11 @@ class Installation:
     nodes: Sequence[Node]
     processes: Processes
 
+    @property
+    def components(self) -> list[str]:
+        """The names of Arbiter's processes, the second kube-scheduler included."""
+        return [*self._health, "arbiter-scheduler"]
+
     def apply(self) -> None:
         """Applies the CRDs and, once they are served, the manifests."""
         apply = ("apply", "--server-side", "--force-conflicts", "--filename=-")
@@ -56,11 +62,15 @@ class Installation:
         self._start_operator()
         for node in self.nodes:
             self._start_agent(node)
-        self._wait_healthy("extender", self.network.control_plane, _EXTENDER_HEALTH_PORT)
-        self._wait_healthy("operator", self.network.control_plane, _OPERATOR_HEALTH_PORT)
-        for node in self.nodes:
-            self._wait_healthy(f"device-plugin/{node.name}", node.address, _AGENT_HEALTH_PORT)
-        self.processes.wait("arbiter-scheduler", "answer to /readyz", self._scheduler_ready, seconds=_READY_SECONDS)
+        for name in self.components:
+            self.processes.wait(name, "answer to /readyz", partial(self.ready, name), seconds=_READY_SECONDS)
+
+    def ready(self, name: str) -> bool:
+        """Says whether one of the components answers that it is ready."""
+        if name == "arbiter-scheduler":
+            tls = self.control_plane.authority.client_context()
+            return probe.get(self.network.control_plane, _SCHEDULER_PORT, "/readyz", tls=tls) is not None
+        return probe.get(*self._health[name], "/readyz") is not None
 
     def wait_offered(self, node: Node) -> int:
         """Waits until a node offers GPU memory and returns how many units."""
@@ -72,16 +82,26 @@ class Installation:
         )
         return self._offered(node)
 
+    @property
+    def _health(self) -> dict[str, tuple[str, int]]:
+        """Where each process answers probes: addresses that the host reaches too."""
+        address = self.network.control_plane
+        agents = {f"device-plugin/{node.name}": (node.address, _AGENT_HEALTH_PORT) for node in self.nodes}
+        return {"extender": (address, _EXTENDER_HEALTH_PORT), "operator": (address, _OPERATOR_HEALTH_PORT), **agents}
+
     def _manifests(self) -> str:
         bundle = base64.b64encode(self.control_plane.authority.certificate).decode()
         documents = _documents(REPOSITORY / "hack" / "manifests")
         # The namespace comes before what lies in it, whatever the files are called.
         ordered = sorted(documents, key=lambda document: document["kind"] != "Namespace")
-        return yaml.safe_dump_all(ordered).replace("${CA_BUNDLE}", bundle)
+        filled_in = {"${CA_BUNDLE}": bundle, "${WEBHOOK_URL}": f"https://{_WEBHOOK}/pods"}
+        text: str = yaml.safe_dump_all(ordered)
+        for placeholder, value in filled_in.items():
+            text = text.replace(placeholder, value)
+        return text
 
     def _start_extender(self) -> None:
-        flags = ("--bind", _EXTENDER, *self._health(self.network.control_plane, _EXTENDER_HEALTH_PORT))
-        self._start("extender", self.network.enter, account="arbiter-scheduler", flags=flags)
+        self._start("extender", self.network.enter, account="arbiter-scheduler", flags=("--bind", _EXTENDER))
 
     def _start_operator(self) -> None:
         webhook = self.control_plane.authority.issue("webhook", common_name="webhook", hosts=("localhost", "127.0.0.1"))
@@ -90,7 +110,6 @@ class Installation:
             *("--webhook-bind", _WEBHOOK),
             *("--webhook-cert", str(webhook.certificate)),
             *("--webhook-key", str(webhook.key)),
-            *self._health(self.network.control_plane, _OPERATOR_HEALTH_PORT),
         )
         self._start("operator", self.network.enter, account="arbiter-operator", flags=flags)
 
@@ -101,7 +120,6 @@ class Installation:
             *("--simulated-gpus", str(node.gpus_file)),
             *("--kubelet-dir", str(KUBELET_DIRECTORY)),
             *("--state-dir", str(node.directory / "agent")),
-            *self._health(node.address, _AGENT_HEALTH_PORT),
         )
         account = "arbiter-device-plugin"
         self._start(f"device-plugin/{node.name}", node.enter, account=account, flags=flags, node=node.name)
@@ -112,7 +130,8 @@ class Installation:
         if self.processes.alive(name):
             return
         kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, account, node=node)
-        common = ("--kubeconfig", str(kubeconfig), "--vram-unit", VRAM_UNIT)
+        address, port = self._health[name]
+        common = ("--kubeconfig", str(kubeconfig), "--health-bind", f"{address}:{port}", "--vram-unit", VRAM_UNIT)
         self.processes.start(name, (*enter, _ARBITER, name.partition("/")[0], *common, *flags))
 
     def _start_scheduler(self) -> None:
@@ -134,25 +153,9 @@ class Installation:
         )
         self.processes.start("arbiter-scheduler", (*self.network.enter, *scheduler))
 
-    def _scheduler_ready(self) -> bool:
-        tls = self.control_plane.authority.client_context()
-        return probe.get(self.network.control_plane, _SCHEDULER_PORT, "/readyz", tls=tls) is not None
-
-    def _wait_healthy(self, name: str, address: str, port: int) -> None:
-        self.processes.wait(
-            name,
-            f"answer to /readyz at {address}:{port}",
-            lambda: probe.get(address, port, "/readyz") is not None,
-            seconds=_READY_SECONDS,
-        )
-
     def _offered(self, node: Node) -> int:
         answer = self.control_plane.get(f"/api/v1/nodes/{node.name}")
         return int(json.loads(answer)["status"]["allocatable"].get(RESOURCE, 0)) if answer else 0
-
-    @staticmethod
-    def _health(address: str, port: int) -> tuple[str, str]:
-        return ("--health-bind", f"{address}:{port}")
 
 
 def scheduler_config(kubeconfig: Path) -> str:

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from hack.cluster.binaries import kubernetes_version
+from hack.cluster.binaries import KUBERNETES_VERSION
 from hack.cluster.controlplane import Component, ControlPlane
 from hack.cluster.errors import CommandError
 
 
 def test_the_api_server_is_of_the_version_in_go_mod(control_plane: ControlPlane) -> None:
     version = json.loads(control_plane.kubectl("version", "--output=json"))
-    assert version["serverVersion"]["gitVersion"] == f"v{kubernetes_version()}"
+    assert version["serverVersion"]["gitVersion"] == f"v{KUBERNETES_VERSION}"
 
 
 def test_a_pod_is_accepted_without_a_service_account(control_plane: ControlPlane) -> None:
@@ -24,6 +24,7 @@ def test_a_user_has_the_rights_of_its_groups_only(control_plane: ControlPlane) -
         control_plane.kubectl("get", "secrets", kubeconfig=tenant)
     whoami = json.loads(control_plane.kubectl("auth", "whoami", "--output=json", kubeconfig=tenant))
     assert whoami["status"]["userInfo"]["groups"] == ["tenants", "system:authenticated"]
+    assert control_plane.kubeconfig("tenant", ["others"]) != tenant
 
 
 def test_a_token_bound_to_a_node_names_it_in_its_claims(control_plane: ControlPlane) -> None:
