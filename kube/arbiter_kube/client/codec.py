@@ -33,8 +33,13 @@ def decode(text: bytes, model: type[T]) -> T:
 def _reader(model: type[Any]) -> Callable[[bytes], Any]:
     if model not in _readers:
         is_pydantic = issubclass(model, pydantic.BaseModel)
-        _readers[model] = model.model_validate_json if is_pydantic else msgspec.json.Decoder(model).decode
+        _readers[model] = _pydantic_reader(model) if is_pydantic else msgspec.json.Decoder(model).decode
     return _readers[model]
+
+
+def _pydantic_reader(model: type[pydantic.BaseModel]) -> Callable[[bytes], Any]:
+    # The items of a list and of a watch are msgspec.Raw, which pydantic does not take for bytes.
+    return lambda text: model.model_validate_json(bytes(text))
 
 
 def encode(body: object) -> bytes:
