@@ -55,7 +55,7 @@ def peak_use(journals: Mapping[str, Iterable[Step]]) -> int:
     """The most bytes that these containers, all on one GPU, might use at one instant.
 
     A container may use what it was told from the moment it reads it, and what it used before until it has applied
-    the new size.
+    the new size. A container that starts has nothing yet, whatever its process before had.
     """
     steps = sorted(
         ((step, name) for name, journal in journals.items() for step in journal), key=lambda entry: entry[0].time
@@ -67,7 +67,7 @@ def peak_use(journals: Mapping[str, Iterable[Step]]) -> int:
             may_use[name] = max(may_use.get(name, 0), step.vram)
         elif step.kind is StepKind.APPLIED:
             may_use[name] = step.vram
-        elif step.kind is StepKind.RELEASED:
+        elif step.kind in (StepKind.STARTED, StepKind.RELEASED):
             may_use[name] = 0
         peak = max(peak, sum(may_use.values()))
     return peak

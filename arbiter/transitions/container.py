@@ -87,12 +87,14 @@ class Container:
         is_bound = self.presence in (Presence.LIVE, Presence.UNKNOWN)
         return max(self.record.may_hold, self.floor) if is_bound else self.record.may_hold
 
-    def is_starting(self, *, now: float, window: float) -> bool:
-        """Whether it was released and neither became ready nor acknowledged, for at most `window` seconds."""
+    def may_still_answer(self, *, now: float, window: float) -> bool:
+        """Whether it was released at most `window` seconds ago and has not acknowledged yet."""
         released_at = self.record.released_at
-        if released_at is None or self.ready or self.record.acknowledged:
-            return False
-        return now < released_at + window
+        return released_at is not None and not self.record.acknowledged and now < released_at + window
+
+    def is_starting(self, *, now: float, window: float) -> bool:
+        """The same, as long as it is not ready either: its neighbours keep still until then."""
+        return not self.ready and self.may_still_answer(now=now, window=window)
 
     def is_resizable(self, policy: Policy) -> bool:
         """Whether its size may change while it runs, once it has acknowledged."""

@@ -175,7 +175,7 @@ class Engine:
         window = self._node.policy.start_window
         for container in self._node.containers.values():
             released_at = container.record.released_at
-            if released_at is not None and container.is_starting(now=self._now, window=window):
+            if released_at is not None and container.may_still_answer(now=self._now, window=window):
                 self._node.wake(released_at + window)
 
     def _drop(self) -> Iterator[Action]:

@@ -60,7 +60,11 @@ def _state(node: Node, container: Container, *, now: float) -> GrantState:
         return GrantState.OVERDUE
     if container.record.late:
         return GrantState.LATE
-    if container.is_starting(now=now, window=node.policy.start_window):
+    window = node.policy.start_window
+    # One that is ready but has yet to say that it can move counts as movable all the same, or each start would make
+    # its neighbours' targets swing.
+    is_awaited = container.is_resizable(node.policy) and container.may_still_answer(now=now, window=window)
+    if is_awaited or container.is_starting(now=now, window=window):
         return GrantState.STARTING
     return GrantState.MOVABLE if _is_movable(node, container) else GrantState.HELD
 

@@ -26,6 +26,10 @@ def applied(time: float, vram: int) -> Step:
     return Step(time=time, kind=StepKind.APPLIED, vram=vram)
 
 
+def started(time: float) -> Step:
+    return Step(time=time, kind=StepKind.STARTED)
+
+
 def released(time: float) -> Step:
     return Step(time=time, kind=StepKind.RELEASED)
 
@@ -47,6 +51,11 @@ def released(time: float) -> Step:
         ),
         pytest.param(
             {"a": [told(1, 10), released(2)], "b": [told(3, 10)]}, 10, id="a container that ended uses nothing"
+        ),
+        pytest.param(
+            {"a": [told(1, 10), started(2), told(4, 4)], "b": [told(3, 6)]},
+            10,
+            id="a container that starts again uses nothing until it is told",
         ),
     ],
 )

@@ -1,0 +1,69 @@
+"""What happened in every container, read from the logs that the nodes keep, while the tests run.
+
+A log is opened as soon as it is there and read to its end: an open file survives the removal of its pod.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from hack.cluster.cluster import Cluster
+from hack.journal import Step, StepKind, parse
+
+_POLL_SECONDS = 0.2
+
+
+class Chronicle:
+    """Journals by pod UID; `with Chronicle(cluster) as chronicle:` follows every container until the end."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._roots = [node.directory / "root" / "var" / "log" / "pods" for node in cluster.nodes]
+        self._files: dict[Path, TextIO] = {}
+        self._texts: dict[str, str] = defaultdict(str)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="chronicle")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        for file in self._files.values():
+            file.close()
+
+    def journals(self) -> dict[str, list[Step]]:
+        """The steps of every container that ever ran, by pod UID."""
+        with self._lock:
+            self._read()
+            return {uid: parse(text) for uid, text in self._texts.items()}
+
+    def last_told(self, uid: str) -> Step | None:
+        """The last grant that a container read."""
+        steps = self.journals().get(uid, [])
+        return next((step for step in reversed(steps) if step.kind is StepKind.TOLD), None)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                self._read()
+            time.sleep(_POLL_SECONDS)
+
+    def _read(self) -> None:
+        for root in self._roots:
+            for path in sorted(root.glob("*_*_*/engine/*.log")):
+                if path not in self._files:
+                    self._files[path] = path.open(encoding="utf-8")
+        for path, file in self._files.items():
+            uid = path.parent.parent.name.rsplit("_", 1)[1]
+            while (line := file.readline()).endswith("\n"):
+                # The runtime writes `time stream tag text`.
+                self._texts[uid] += line.split(" ", 3)[3]
+            file.seek(file.tell() - len(line.encode()))

@@ -1,0 +1,34 @@
+import json
+import time
+
+import pytest
+
+from hack.cluster.cluster import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+NODES, GPUS = 2, "12Gi,24Gi"
+RESTART_SECONDS = 30
+
+
+def test_each_node_offers_the_memory_of_its_gpus(cluster: Cluster) -> None:
+    nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
+    offered = {node["metadata"]["name"]: node["status"]["allocatable"]["arbiter.infernum.io/vram"] for node in nodes}
+    assert offered == {"gpu-1": "36", "gpu-2": "36"}
+
+
+@pytest.mark.parametrize(
+    "component", ["operator", "extender", "arbiter-scheduler", "device-plugin/gpu-1", "kubelet/gpu-2", "kube-apiserver"]
+)
+def test_a_killed_component_is_ready_again_after_its_start(cluster: Cluster, component: str) -> None:
+    cluster.kill(component)
+    assert not cluster.ready(component)
+    cluster.start(component)
+    deadline = time.monotonic() + RESTART_SECONDS
+    while not cluster.ready(component):
+        assert time.monotonic() < deadline, cluster.log(component).read_text()[-2000:]
+        time.sleep(0.1)
+
+
+def test_every_component_is_ready(cluster: Cluster) -> None:
+    assert [component for component in cluster.components if not cluster.ready(component)] == []
