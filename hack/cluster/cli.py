@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hack.cluster import binaries
-from hack.cluster.cluster import Cluster
+from hack.cluster.cluster import Cluster, prepare
 from hack.cluster.errors import CannotRunError, ClusterError, SizeError
 from hack.cluster.paths import REPOSITORY
+from hack.cluster.progress import Progress
 
 STATE_DIRECTORY = REPOSITORY / ".cluster"
 
@@ -28,12 +29,13 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--gpus", default="12Gi", help="usable memory of each node's GPUs, like 12Gi,24Gi (12Gi)")
     up.add_argument("--without-arbiter", action="store_true", help="the bare cluster")
     commands.add_parser("down", help="remove it and all that it made")
-    commands.add_parser("binaries", help="only build the binaries that are missing, and print where they are")
+    commands.add_parser("prepare", help="only install and build what is missing for it")
+    commands.add_parser("binaries", help="only build Kubernetes and etcd, and print where they are")
     return main_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, 1 when it failed, 2 when it was asked wrongly."""
+    """Runs the command line; returns 0, 1 when it failed, 2 when it cannot do that here or was asked wrongly."""
     options = parser().parse_args(arguments)
     cluster = Cluster(options.state_dir)
     try:
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(_how_to_use(cluster))
             case "down":
                 print(f"Removed the cluster in {_short(cluster.directory)}." if cluster.down() else "No cluster is up.")
+            case "prepare":
+                prepare(Progress())
             case _:
                 print(binaries.ensure())
     except (SizeError, CannotRunError) as error:
@@ -51,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted: make cluster-down removes what was made.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -60,6 +60,13 @@ class _State:
     complete: bool = False
 
 
+def prepare(progress: Progress) -> None:
+    """Installs and builds whatever a cluster needs and this machine lacks; starts nothing."""
+    packages.ensure(progress)
+    binaries.ensure(progress=progress)
+    images.ensure_python_base(progress)
+
+
 class Cluster:
     """The cluster whose state is in `directory`, be it up or not."""
 
@@ -118,8 +125,7 @@ class Cluster:
         check_can_run(self.directory)
         if self._is_up(size, progress):
             return
-        packages.ensure(progress)
-        binaries.ensure(progress=progress)
+        prepare(progress)
         if not self._state_file.exists():
             self._write_state(_State(size=size, subnet=choose_subnet(int(self.name[-2:], 16))))
         self._start(progress)
@@ -153,6 +159,9 @@ class Cluster:
 
     def ready(self, component: str) -> bool:
         """Says whether a component answers that it is ready; of those that cannot be asked, whether it runs."""
+        for node in self.nodes:
+            if component == f"kubelet/{node.name}":
+                return node.ready(self.control_plane)
         if component == "kube-apiserver":
             return self.control_plane.ready()
         if component in self._installation.components:
@@ -231,7 +240,7 @@ class Cluster:
         if not self._network.exists():
             self._network.create(nodes=size.nodes)
         nodes, control_plane = self.nodes, self.control_plane
-        archives = self._images(progress)
+        archives = self._images()
         with ThreadPoolExecutor() as pool:
             runtimes = [pool.submit(node.start_runtime, archives) for node in nodes]
             control_plane.start()
@@ -259,12 +268,12 @@ class Cluster:
             node.gpus_file.write_text(gpus.render(node.name, gpus.parse(self._state.size.gpus)))
         node.start_kubelet(self.control_plane)
 
-    def _images(self, progress: Progress) -> list[Path]:
+    def _images(self) -> list[Path]:
         directory = self.directory / "images"
         return [
             images.pause(directory),
             images.busybox(directory),
-            images.engine_image(directory, _ENGINE_FILES, progress),
+            images.engine_image(directory, _ENGINE_FILES),
         ]
 
     def _start_proxy(self) -> None:

@@ -47,11 +47,26 @@ def busybox(directory: Path) -> Path:
     return write(directory / "busybox.tar", BUSYBOX, layers=[_busybox_layer()], config={"Cmd": ["/bin/sh"]})
 
 
-def engine_image(directory: Path, files: Mapping[str, Path], progress: Progress) -> Path:
-    """Writes an image with Python, a shell and `files` (path in the image: file here), which runs /engine/engine.py."""
-    layers = [_python_layer(progress), _busybox_layer(), files_layer(files)]
+def engine_image(directory: Path, files: Mapping[str, Path]) -> Path:
+    """Writes an image with Python, a shell and `files` (path in the image: file here), which runs /engine/engine.py.
+
+    The Python base must be there: `ensure_python_base`.
+    """
+    layers = [_python_base().read_bytes(), _busybox_layer(), files_layer(files)]
     config = {"Entrypoint": ["python3", "-u", "/engine/engine.py"]}
     return write(directory / "engine.tar", ENGINE, layers=layers, config=config)
+
+
+def ensure_python_base(progress: Progress) -> None:
+    """Makes the Python base layer unless the cache has it; raises CommandError when mmdebstrap fails."""
+    path = _python_base()
+    if path.exists():
+        return
+    progress.say("making the Python base image with mmdebstrap (once, about 10 s)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{os.getpid()}.tar")
+    run(["mmdebstrap", *_recipe(), str(unfinished)], seconds=_PYTHON_SECONDS)
+    unfinished.rename(path)
 
 
 def digest(archive: Path) -> str:
@@ -132,21 +147,13 @@ def files_layer(files: Mapping[str, Path]) -> bytes:
     return _tar(content, folders=sorted(folders))
 
 
-def _python_layer(progress: Progress) -> bytes:
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    command = _mmdebstrap(suite)
-    recipe = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
-    path = cache() / "images" / f"python-{suite}-{recipe}.layer.tar"
-    if not path.exists():
-        progress.say("making the Python base image with mmdebstrap (once, about 20 s)")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".unfinished-{os.getpid()}.tar")
-        run(["mmdebstrap", *command, str(unfinished)], seconds=_PYTHON_SECONDS)
-        unfinished.rename(path)
-    return path.read_bytes()
+def _python_base() -> Path:
+    """Returns where the layer is kept, by a name that changes with its recipe."""
+    digest_of_recipe = hashlib.sha256(" ".join(_recipe()).encode()).hexdigest()[:8]
+    return cache() / "images" / f"python-{digest_of_recipe}.layer.tar"
 
 
-def _mmdebstrap(suite: str) -> list[str]:
+def _recipe() -> list[str]:
     # Bytecode is compiled here: each container would otherwise spend its first second on that.
     compile_all = 'cd "$1" && chroot "$1" python3 -m compileall -q usr/lib/python3.*'
     return [
@@ -156,5 +163,5 @@ def _mmdebstrap(suite: str) -> list[str]:
         "--include=python3",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_NEEDED),
         f"--customize-hook={compile_all}",
-        suite,
+        platform.freedesktop_os_release()["VERSION_CODENAME"],
     ]

@@ -4,6 +4,7 @@ To them the node looks like a machine of its own: /var/lib, /var/log and /run ar
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,17 +99,18 @@ class Node:
         )
         self.processes.start(self._kubelet, (*self.enter, *kubelet))
 
+    def ready(self, control_plane: ControlPlane) -> bool:
+        """Says whether the Node object is Ready and the kubelet answers the API server."""
+        answer = control_plane.get(f"/api/v1/nodes/{self.name}")
+        conditions = json.loads(answer)["status"].get("conditions", []) if answer else []
+        says_so = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        # After a restart the former kubelet's word still stands for a while.
+        return says_so and control_plane.get(f"/api/v1/nodes/{self.name}/proxy/healthz") is not None
+
     def wait_ready(self, control_plane: ControlPlane) -> None:
-        """Waits until the Node object says that it is Ready and the kubelet answers the API server."""
-
-        def ready() -> bool:
-            answer = control_plane.get(f"/api/v1/nodes/{self.name}")
-            conditions = json.loads(answer)["status"].get("conditions", []) if answer else []
-            says_so = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-            # After a restart the former kubelet's word still stands for a while.
-            return says_so and control_plane.get(f"/api/v1/nodes/{self.name}/proxy/healthz") is not None
-
-        self.processes.wait(self._kubelet, f"Ready node {self.name}", ready, seconds=_READY_SECONDS)
+        """Waits until the node is ready."""
+        what = f"Ready node {self.name}"
+        self.processes.wait(self._kubelet, what, lambda: self.ready(control_plane), seconds=_READY_SECONDS)
 
     def add_image(self, archive: Path) -> None:
         """Imports an image archive into this node's containerd, unless it has it."""
@@ -143,9 +145,9 @@ class Node:
         for hidden in HIDDEN:
             own = self.directory / "root" / hidden.lstrip("/")
             own.mkdir(parents=True, exist_ok=True)
-            lines.append(f"mount --bind '{own}' {hidden}")
+            lines.append(f"mount --bind {shlex.quote(str(own))} {hidden}")
         # The kubelet's mounts for volumes must reach the containers' namespaces.
-        lines += ["mount --make-rshared /", f"touch '{made}'", "exec sleep infinity"]
+        lines += ["mount --make-rshared /", f"touch {shlex.quote(str(made))}", "exec sleep infinity"]
         unshare = ("unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines))
         self.processes.start(self._namespace, (*self.network.enter, *unshare))
         self.processes.wait(self._namespace, "mount namespace", made.exists, seconds=_READY_SECONDS)
