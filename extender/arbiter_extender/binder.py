@@ -98,7 +98,7 @@ class Binder:
 
     async def _carry_out(self, pod: GpuPod, placement: Placement) -> None:
         backoff = Backoff(first=0.2, ceiling=5.0)
-        while self._ledger.assigned(pod.uid) is not None:
+        while self._ledger.is_assumed(pod.uid):
             try:
                 await self._bind_once(pod, placement)
                 self._watch(pod)
@@ -109,7 +109,11 @@ class Binder:
             except KubeError as error:
                 _log.warning("bind has no answer yet pod=%s node=%s error=%s", pod.key, placement.node, error)
                 await asyncio.sleep(backoff.next())
-        raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
+        shown = self._ledger.assigned(pod.uid)
+        if shown is None:
+            raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
+        if shown != placement:
+            raise BindError(f"{pod.key} is bound to {shown.node} already.")
 
     async def _bind_once(self, pod: GpuPod, placement: Placement) -> None:
         """Sends the Binding, and asks what is true where the API server objects."""
