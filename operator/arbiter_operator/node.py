@@ -8,6 +8,7 @@ from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter.placement import GpuRoom, NodeRoom
 from arbiter.policy import Policy
 from arbiter.units import slices_for
+from arbiter.workload import Priority
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode
 from arbiter_kube.api.members import admission_bytes, member
 from arbiter_kube.api.pods import GpuPod, fixed_demand
@@ -15,9 +16,13 @@ from arbiter_kube.api.pods import GpuPod, fixed_demand
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """One member of the node's GPUs. `pod` is None where the node reports a container whose pod is over or unknown."""
+    """One member of the node's GPUs, called `who`, with its priority where that is known.
+
+    `pod` is None where the node reports a container whose pod is over or unknown.
+    """
 
     who: str
+    priority: Priority | None
     member: Member
     pod: GpuPod | None
     grant: GrantOnNode | None
@@ -53,23 +58,25 @@ def seats(state: NodeState) -> dict[PodUid, Seat]:
     """Everybody on the node's GPUs, by pod: live pods, and what containers of others may still hold."""
     grants = {PodUid(grant.pod_uid): grant for grant in state.report.grants}
     live = {pod.uid: pod for pod in state.pods if not pod.finished}
+    over = {pod.uid: pod for pod in state.pods if pod.finished}
     taken = {uid: _live_seat(pod, grants.get(uid), state) for uid, pod in live.items()}
     for uid, grant in grants.items():
         if uid not in live and grant.held > 0:
-            taken[uid] = _reported_seat(uid, grant, state)
+            taken[uid] = _reported_seat(uid, grant, over.get(uid), state)
     return {uid: seat for uid, seat in sorted(taken.items()) if seat.member.gpus}
 
 
 def _live_seat(pod: GpuPod, grant: GrantOnNode | None, state: NodeState) -> Seat:
     placed = replace(member(pod, grant, policy=state.policy), gpus=_known(gpus_of(pod, grant, state.report), state))
-    return Seat(who=display_name(pod), member=placed, pod=pod, grant=grant)
+    return Seat(who=display_name(pod), priority=pod.demand.priority, member=placed, pod=pod, grant=grant)
 
 
-def _reported_seat(uid: PodUid, grant: GrantOnNode, state: NodeState) -> Seat:
+def _reported_seat(uid: PodUid, grant: GrantOnNode, pod: GpuPod | None, state: NodeState) -> Seat:
     """A GpuNode entry whose pod the watch has not shown yet, or shows no longer, counts as held."""
     gpus = _known(tuple(GpuUuid(gpu) for gpu in grant.gpus), state)
     held = Member(uid=uid, demand=fixed_demand(grant.held), gpus=gpus, held=grant.held)
-    return Seat(who=f"{grant.namespace}/{grant.pod}", member=held, pod=None, grant=grant)
+    who = f"{grant.namespace}/{grant.pod}" if pod is None else display_name(pod)
+    return Seat(who=who, priority=None if pod is None else pod.demand.priority, member=held, pod=None, grant=grant)
 
 
 def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tuple[GpuUuid, ...]:

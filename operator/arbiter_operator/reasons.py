@@ -89,7 +89,7 @@ def _list(who: Iterable[Seat]) -> str:
 
 
 def _name(seat: Seat) -> str:
-    return f"{seat.who} ({seat.member.demand.priority.value})" if seat.pod is not None else seat.who
+    return seat.who if seat.priority is None else f"{seat.who} ({seat.priority.value})"
 
 
 def _labels(gpus: Iterable[GpuUuid], state: NodeState) -> str:

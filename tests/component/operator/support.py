@@ -37,8 +37,11 @@ async def eventually(look: Callable[[], Awaitable[T | None]], what: str, *, log:
                     return found
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        tail = "" if log is None else f"\n{log.read_text()[-4000:]}"
-        raise AssertionError(f"No {what} within {PATIENCE:g} s.{tail}") from None
+        raise AssertionError(f"No {what} within {PATIENCE:g} s.{_tail(log)}") from None
+
+
+def _tail(log: Path | None) -> str:
+    return "" if log is None else f"\n{log.read_text()[-4000:]}"
 
 
 def free_port() -> int:
@@ -210,6 +213,11 @@ class Site:
 
     async def pod(self, key: ObjectKey) -> Pod:
         return await self.admin.get(PODS, key.name, namespace=key.namespace)
+
+    async def finish(self, pod: Pod) -> None:
+        """What the kubelet says when a Job's container has ended."""
+        status = {"status": {"phase": "Succeeded"}}
+        await self.admin.patch(PODS, pod.metadata.name, status, namespace=pod.metadata.namespace, subresource="status")
 
     async def end(self, pod: Pod) -> None:
         await self.admin.delete(PODS, pod.metadata.name, namespace=pod.metadata.namespace, grace=0)

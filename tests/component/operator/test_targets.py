@@ -38,7 +38,7 @@ async def test_chat_and_posters_share_12_gibibytes_as_the_golden_figures_say(sit
         listed = site.kubectl("get", "gpuallocations", "--all-namespaces", "--no-headers").split()
         assert {"0.904", "0.493", "Reduced", "1/1"} <= {*listed}
 
-        await site.end(posters)
+        await site.finish(posters)
         await node.forget(posters)
         chat = await site.told(FIRST, "1.000", revision=3)
         restored = await site.event(FIRST, "QualityRestored")

@@ -152,3 +152,9 @@ def test_without_a_former_state_the_reason_says_how_things_stand() -> None:
     chat = gpu_pod(grant=target("1.000", 10240))
     shared = node(chat, posters(grant=target("0.493", 3028)))
     assert reasons(shared) == ["shares gpu-1/0 with team-b/posters (Background)"]
+
+
+def test_who_finished_is_still_called_by_its_allocation_when_its_bytes_are_free() -> None:
+    chat, image = gpu_pod(grant=target("0.600", 6144)), posters(finished=True)
+    before = node(chat, image, grants=(on_node(image, 6144, state=GrantState.HELD),))
+    assert reasons(node(chat, image), before) == ["team-b/posters (Background) left gpu-1/0"]
