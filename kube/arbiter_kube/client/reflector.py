@@ -13,13 +13,13 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from arbiter_kube.api.objects import ObjectKey, PartialObject
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.resources import Resource
 from arbiter_kube.client import codec
 from arbiter_kube.client.backoff import Backoff
-from arbiter_kube.client.client import KubeClient, Selection
+from arbiter_kube.client.client import KubeClient, Page, Selection
 from arbiter_kube.client.errors import ApiError, KubeError, Unreachable, api_error
-from arbiter_kube.client.store import Applied, Change, Deleted, Store, Synced
+from arbiter_kube.client.store import Applied, Change, Deleted, Store, Synced, metadata_of
 
 T = TypeVar("T")
 
@@ -106,10 +106,12 @@ class Reflector(Generic[T]):
             before = self._heard_at
             try:
                 if self._version is None:
-                    for change in await self._list():
-                        yield change
+                    async with aclosing(self._list()) as changes:
+                        async for change in changes:
+                            yield change
                     self.synced.set()
                     yield Synced()
+                    before = self._heard_at  # a list is no sign that watching works
                 async with aclosing(self._watch()) as changes:
                     async for change in changes:
                         yield change
@@ -133,11 +135,27 @@ class Reflector(Generic[T]):
     def _heard(self) -> None:
         self._heard_at = asyncio.get_running_loop().time()
 
-    async def _list(self) -> list[Change[T]]:
+    async def _list(self) -> AsyncGenerator[Change[T]]:
         """Every page before anything is told, since a deletion can only be told from a complete list."""
-        items: list[msgspec.Raw] = []
-        token = ""
-        while True:
+        pages: list[list[msgspec.Raw]] = []
+        keys: set[ObjectKey] = set()
+        async for page in self._pages():
+            version = page.metadata.resource_version
+            pages.append(page.items or [])
+            keys |= {metadata_of(item).key for item in pages[-1]}
+        for change in self._store.keep_only(keys):
+            yield change
+        for items in pages:
+            for item in items:
+                for change in self._store.apply(item):
+                    yield change
+            # Ten thousand pods take a tenth of a second: others may have a turn in between.
+            await asyncio.sleep(0)
+        self._version = version
+
+    async def _pages(self) -> AsyncGenerator[Page]:
+        token: str | None = ""
+        while token is not None:
             page = await self._client.page(
                 self._resource,
                 self._selection,
@@ -146,11 +164,8 @@ class Reflector(Generic[T]):
                 within=self._timing.list_timeout,
             )
             self._heard()
-            items += page.items or []
-            token = page.metadata.token
-            if not token:
-                self._version = page.metadata.resource_version
-                return self._store.relist(items)
+            yield page
+            token = page.metadata.token or None
 
     async def _watch(self) -> AsyncGenerator[Change[T]]:
         lines = self._client.watch(
@@ -170,7 +185,7 @@ class Reflector(Generic[T]):
         if line.type is _LineType.ERROR:
             raise api_error(action=f"watch {self._resource.plural}", status=0, body=line.object)
         self._heard()
-        self._version = codec.decode(line.object, PartialObject).metadata.resource_version
+        self._version = metadata_of(line.object).resource_version
         if line.type is _LineType.BOOKMARK:
             return []
         return self._store.delete(line.object) if line.type is _LineType.DELETED else self._store.apply(line.object)

@@ -1,7 +1,7 @@
 """The objects that a list and a watch tell of, and what changed between two lists. Pure: no I/O, no clock."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -53,28 +53,13 @@ class Store(Generic[T]):
         self.objects: dict[ObjectKey, T] = {}
         self.unreadable = 0
 
-    def relist(self, items: Iterable[bytes]) -> list[Change[T]]:
-        """Takes in a complete list: deletions of what it does not name, then what is new or changed in it."""
-        listed = [(_metadata(item), item) for item in items]
-        gone = self._versions.keys() - {metadata.key for metadata, _ in listed}
-        changes = [change for key in sorted(gone) for change in self._forget(key)]
-        for metadata, item in listed:
-            changes += self._apply(metadata, item)
-        return changes
+    def keep_only(self, keys: Set[ObjectKey]) -> list[Change[T]]:
+        """Takes out every object that a complete list did not name."""
+        return [change for key in sorted(self._versions.keys() - keys) for change in self._forget(key)]
 
     def apply(self, item: bytes) -> list[Change[T]]:
-        """Takes in one added or modified object."""
-        return self._apply(_metadata(item), item)
-
-    def delete(self, item: bytes) -> list[Change[T]]:
-        """Takes one object out; it is told as it was at its end, where that can be read."""
-        key = _metadata(item).key
-        self._versions.pop(key, None)
-        before = self.objects.pop(key, None)
-        last = self._decode(item, key) or before
-        return [] if last is None else [Deleted(last)]
-
-    def _apply(self, metadata: ObjectMeta, item: bytes) -> list[Change[T]]:
+        """Takes in one listed, added or modified object; one of the version that is known changes nothing."""
+        metadata = metadata_of(item)
         known, version = self._versions.get(metadata.key), _Version(metadata.uid, metadata.resource_version)
         if known == version:
             return []
@@ -86,6 +71,14 @@ class Store(Generic[T]):
             self.objects[metadata.key] = decoded
             changes.append(Applied(decoded))
         return changes
+
+    def delete(self, item: bytes) -> list[Change[T]]:
+        """Takes one object out; it is told as it was at its end, where that can be read."""
+        key = metadata_of(item).key
+        self._versions.pop(key, None)
+        before = self.objects.pop(key, None)
+        last = self._decode(item, key) or before
+        return [] if last is None else [Deleted(last)]
 
     def _forget(self, key: ObjectKey) -> list[Change[T]]:
         del self._versions[key]
@@ -100,5 +93,10 @@ class Store(Generic[T]):
             return None
 
 
-def _metadata(item: bytes) -> ObjectMeta:
+def metadata_of(item: bytes) -> ObjectMeta:
+    """What every object has, readable or not.
+
+    Raises:
+        UnreadableError: it is no object at all.
+    """
     return codec.decode(item, PartialObject).metadata
