@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.cluster.command import program, search_path
+from hack.cluster.command import NO_PROXY, program, search_path
 from hack.cluster.errors import ComponentError
 
 _POLL_SECONDS = 0.03
 _KILL_SECONDS = 15.0
-_STAT_STATE, _STAT_START_TIME = 0, 19  # proc_pid_stat(5), counted after the command's closing parenthesis
+_STAT_STATE, _STAT_THREADS, _STAT_START_TIME = 0, 17, 19  # proc_pid_stat(5), counted after the command's parenthesis
 _TAIL_LINES = 8
 
 
@@ -37,7 +37,9 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[_STAT_STATE] in "ZX" else int(fields[_STAT_START_TIME])
+    # A zombie with threads is a killed process whose other threads still end: until then it keeps its sockets.
+    ended = fields[_STAT_STATE] in "ZX" and int(fields[_STAT_THREADS]) <= 1
+    return None if ended else int(fields[_STAT_START_TIME])
 
 
 class Processes:
@@ -86,7 +88,7 @@ class Processes:
         pid = os.posix_spawn(
             program(arguments[0]),
             arguments,
-            os.environ | {"PATH": search_path()} | self._environment,
+            os.environ | {"PATH": search_path()} | NO_PROXY | self._environment,
             setsid=True,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
