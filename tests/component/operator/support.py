@@ -25,7 +25,7 @@ from hack.cluster.controlplane import ControlPlane
 
 T = TypeVar("T")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, *, log: Path | None = None) -> T:
