@@ -34,11 +34,15 @@ class Request:
 
 @dataclass(slots=True)
 class Container:
-    """State of one container. Everything but `record` is rebuilt from observations after a crash."""
+    """State of one container. Everything but `record` is rebuilt from observations after a crash.
+
+    `wanted` is the target as a size that the demand allows; None while nobody decided.
+    """
 
     record: Record
     presence: Presence = Presence.UNKNOWN
     pod: PodObserved | None = None
+    wanted: Size | None = None
     seen_at: float = 0.0
     ready: bool = False
     request: Request | None = None
@@ -52,13 +56,6 @@ class Container:
     def demand(self) -> Demand | None:
         """What it asked for; None until its pod was observed."""
         return self.pod.demand if self.pod else None
-
-    @property
-    def wanted(self) -> Size | None:
-        """The target as a size that its demand allows; None while nobody decided."""
-        if self.pod is None or self.pod.target is None:
-            return None
-        return Size(*self.pod.demand.fitting(self.pod.target.vram, at_most=self.pod.target.quality))
 
     @property
     def excess(self) -> int:
@@ -100,6 +97,12 @@ class Container:
         """Whether its size may change while it runs, once it has acknowledged."""
         demand = self.demand
         return demand is not None and demand.resize is Resize.IN_PLACE and not demand.is_fixed and not policy.sizes_once
+
+    def observe(self, pod: PodObserved) -> None:
+        """Take over what the watch shows of its pod."""
+        self.pod = pod
+        target = pod.target
+        self.wanted = Size(*pod.demand.fitting(target.vram, at_most=target.quality)) if target else None
 
     def stop(self, *, keep: bool) -> None:
         """Its last start has ended, if it had one; what it was granted stays reserved where `keep` says so."""

@@ -139,7 +139,7 @@ class Engine:
         if was is None:
             container.seen_at = self._now
         is_terminating = event.terminating or (was is not None and was.terminating)
-        container.pod = replace(event, terminating=is_terminating)
+        container.observe(replace(event, terminating=is_terminating))
         container.presence = Presence.TERMINATING if is_terminating else Presence.LIVE
         container.ready = container.ready or (event.ready and container.is_released)
         gpus = container.record.gpus if container.record.promises else event.gpus
