@@ -24,7 +24,7 @@ from arbiter_operator.agenda import Agenda, Mark
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.demands import DemandChange, edits
 from arbiter_operator.history import History
-from arbiter_operator.node import NodeState, room
+from arbiter_operator.node import NodeState, display_name, room
 from arbiter_operator.notices import (
     condition_notices,
     found_notices,
@@ -160,7 +160,7 @@ class Engine:
         rooms = [self._room(state) for state in nodes]
         labels = {gpu: state.label(gpu) for state in nodes for gpu in state.capacities}
         for wait in waits:
-            short = shortage(wait.pod.demand, rooms, labels=labels)
+            short = shortage(wait.pod.demand, rooms, labels=labels, name=self._name)
             self._waits[wait.pod.uid] = (wait, short)
             if before.get(wait.pod.uid, (None, ""))[1] != short:
                 self._mark_allocation(wait.pod)
@@ -286,6 +286,12 @@ class Engine:
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
         key = allocation_key(pod)
         return None if key is None else self._cluster.allocations.get(key)
+
+    def _name(self, uid: PodUid) -> str:
+        known = self._cluster.pod(uid)
+        if known is None:
+            return "a container whose pod is unknown"
+        return f"{display_name(known.seen)} ({known.seen.demand.priority.value})"
 
     def _mark_allocation(self, pod: GpuPod) -> None:
         key = allocation_key(pod)

@@ -1,11 +1,11 @@
 """Pods without a node: whether they would fit now, how long they may wait, and what they are told. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from arbiter.demand import Demand
-from arbiter.ids import GpuUuid
-from arbiter.placement import NodeRoom, fits
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.placement import GpuRoom, NodeRoom, fits
 from arbiter.units import format_bytes
 from arbiter.workload import Priority, WorkloadType
 from arbiter_kube.api import SCHEDULER_NAME
@@ -73,18 +73,37 @@ def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> NodeRoom | None:
     return next((room for room in rooms if fits(room, pod.demand)), None)
 
 
-def shortage(demand: Demand, rooms: Iterable[NodeRoom], *, labels: Mapping[GpuUuid, str]) -> str:
-    """What is missing: ``needs 10Gi on one GPU; gpu-1/0 has 6Gi``. `labels` names GPUs by uuid."""
+def shortage(
+    demand: Demand, rooms: Iterable[NodeRoom], *, labels: Mapping[GpuUuid, str], name: Callable[[PodUid], str]
+) -> str:
+    """What is missing: ``needs 10Gi on one GPU; gpu-1/0 has 6Gi, and 8Gi once team-b/posters (Background) ends``.
+
+    `labels` names GPUs by uuid, `name` members by pod.
+    """
     count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
     needs = f"needs {format_bytes(demand.floor)} on {count}"
-    gpus = [(max(0, gpu.free), gpu) for room in rooms for gpu in room.gpus]
+    gpus = sorted((gpu for room in rooms for gpu in room.gpus), key=lambda gpu: gpu.uuid)
     if not gpus:
         return f"{needs}; no node reports a healthy GPU"
-    free, best = max(gpus, key=lambda pair: (pair[0], pair[1].uuid))
-    largest, biggest = max(((gpu.usable, gpu) for _, gpu in gpus), key=lambda pair: (pair[0], pair[1].uuid))
-    if largest < demand.floor:
-        return f"{needs}; the largest, {labels[biggest.uuid]}, has {format_bytes(largest)} in all"
-    return f"{needs}; {labels[best.uuid]} has {format_bytes(free)}"
+    largest = max(gpus, key=lambda gpu: gpu.usable)
+    if largest.usable < demand.floor:
+        return f"{needs}; the largest, {labels[largest.uuid]}, has {format_bytes(largest.usable)} in all"
+    best = max(gpus, key=lambda gpu: gpu.free)
+    return f"{needs}; {labels[best.uuid]} has {format_bytes(max(0, best.free))}{_relief(best, demand, name)}"
+
+
+def _relief(gpu: GpuRoom, demand: Demand, name: Callable[[PodUid], str]) -> str:
+    """Whose end would help most: the lowest priority of those that would make it fit, else who takes most."""
+    if not gpu.members or demand.gpu_count > 1:
+        return ""
+    after = {member: gpu.free + max(member.demand.floor, member.held or 0) for member in gpu.members}
+    enough = [member for member in gpu.members if after[member] >= demand.floor]
+    chosen = (
+        min(enough, key=lambda member: member.drop_order)
+        if enough
+        else max(gpu.members, key=lambda member: (after[member], member.uid))
+    )
+    return f", and {format_bytes(max(0, after[chosen]))} once {name(chosen.uid)} ends"
 
 
 def timeout_message(seconds: float) -> str:

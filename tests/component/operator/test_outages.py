@@ -62,6 +62,20 @@ async def test_while_it_is_down_only_pods_that_ask_for_memory_are_refused(site: 
     assert (await site.add_pod(ObjectKey("down", "ours"), workload_type="LlmInference")).uid
 
 
+async def test_it_goes_on_after_the_api_server_was_away(site: Site, operator: Operator) -> None:
+    site.add_namespace("away")
+    site.control_plane.stop_apiserver()
+    site.control_plane.start_apiserver()
+    async with site.node("away-1", usable=12288) as node:
+        key = ObjectKey("away", "chat")
+        await site.add_allocation(key, **LLM)
+        first = ObjectKey("away", "chat-0")
+        await site.bind(await site.add_pod(first, allocation="chat"), node)
+        await site.told(first, "1.000")
+        await site.allocation(key, phase="Pending", pods="0/1", quality=1.0)
+        await site.end(await site.pod(first))
+
+
 async def test_an_edit_reaches_running_pods_where_the_floor_still_fits(site: Site, operator: Operator) -> None:
     site.add_namespace("edits")
     key, first = ObjectKey("edits", "edited"), ObjectKey("edits", "edited-0")

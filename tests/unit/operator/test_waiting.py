@@ -33,7 +33,7 @@ def seen(
 
 def missing(*states: NodeState, pod: GpuPod = BIG) -> str:
     labels = {GpuUuid(gpu): state.label(gpu) for state in states for gpu in state.capacities}
-    return shortage(pod.demand, [room(state, unit=GIB) for state in states], labels=labels)
+    return shortage(pod.demand, [room(state, unit=GIB) for state in states], labels=labels, name=str)
 
 
 def test_a_pod_that_kube_scheduler_refused_waits() -> None:
@@ -81,8 +81,22 @@ def test_somebody_elses_text_in_the_annotation_counts_as_never_woken() -> None:
     assert wait.is_due(0.0)
 
 
-def test_the_best_gpu_is_named() -> None:
-    assert missing(node(gpu_pod())) == "needs 10Gi on one GPU; gpu-1/0 has 8Gi"
+def test_the_best_gpu_is_named_and_whose_end_would_help() -> None:
+    assert missing(node(gpu_pod())) == "needs 10Gi on one GPU; gpu-1/0 has 8Gi, and 12Gi once uid-chat-0 ends"
+
+
+def test_the_lowest_priority_whose_end_suffices_is_named() -> None:
+    critical = gpu_pod("critical", of=demand(priority="Critical", full=6 * GIB, floor=6 * GIB))
+    low = gpu_pod("low", of=demand(priority="Low", full=5 * GIB, floor=5 * GIB))
+    small = gpu_pod("small", of=demand(priority="Background", full=GIB, floor=GIB))
+    crowded = node(critical, low, small, usable=(18 * GIB,))
+    assert missing(crowded) == "needs 10Gi on one GPU; gpu-1/0 has 6Gi, and 11Gi once uid-low ends"
+
+
+def test_where_no_single_end_suffices_the_largest_is_named() -> None:
+    half = gpu_pod("half", of=demand(full=5 * GIB, floor=5 * GIB))
+    rest = gpu_pod("rest", of=demand(full=6 * GIB, floor=6 * GIB))
+    assert missing(node(half, rest)) == "needs 10Gi on one GPU; gpu-1/0 has 1Gi, and 7Gi once uid-rest ends"
 
 
 def test_a_floor_beyond_every_gpu_is_said_as_such() -> None:
@@ -95,7 +109,10 @@ def test_without_any_gpu_that_is_said() -> None:
 
 def test_several_gpus_are_counted() -> None:
     two = gpu_pod("two", node=None, of=demand(full=12 * GIB, floor=10 * GIB, gpu_count=2))
-    assert missing(node(gpu_pod()), pod=two) == "needs 10Gi on each of 2 GPUs of a node; gpu-1/0 has 8Gi"
+    assert (
+        missing(node(gpu_pod()), pod=two)
+        == "needs 10Gi on each of 2 GPUs of a node; gpu-1/0 has 8Gi"
+    )
 
 
 def test_bytes_above_the_floor_of_who_can_move_are_no_obstacle() -> None:
