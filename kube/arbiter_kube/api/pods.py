@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.units import Slices
+from arbiter.units import Slices, parse_bytes
 from arbiter.workload import Priority, WorkloadType
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
@@ -79,9 +79,8 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
 
 
 def _slices(limits: dict[str, str]) -> int:
-    text = limits.get(VRAM_RESOURCE, "0")
-    # The API server admits whole numbers only, but may write them with a suffix: 1000 is 1k.
-    return int(text) if text.isdigit() else int(Fraction(text.removesuffix("k"))) * 1000
+    # The API server admits whole numbers only, but keeps how they were written: 1000 is 1k, and 1Ki is one too.
+    return parse_bytes(limits.get(VRAM_RESOURCE, "0"))
 
 
 def _frozen(pod: Pod, *, unit: int, slices: Slices) -> FrozenDemand:
