@@ -21,7 +21,7 @@ from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, QUALITY_POLICIES
 from arbiter_kube.client.credentials import Credentials
 from arbiter_kube.client.health import Bind
-from arbiter_operator.admission.webhook import PodAdmission
+from arbiter_operator.admission.webhook import HANDLER, PodAdmission
 from arbiter_operator.cluster import Cluster
 
 _DELETED = "DELETED"
@@ -61,6 +61,21 @@ def settings(webhook: WebhookEndpoint, *, listening: asyncio.Event) -> kopf.Oper
     chosen.process.ultimate_exiting_timeout = 25
     chosen.admission.server = _server(webhook, listening)
     return chosen
+
+
+class _Refusals(logging.Filter):
+    """Drops kopf's error lines of pods that were refused: a refusal is an answer, and logged as one by the webhook."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(f"Webhook '{HANDLER}' failed permanently")
+
+
+def quieten_logs() -> None:
+    """Leaves out a line per event and per admission, which say nothing."""
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    objects = logging.getLogger("kopf.objects")
+    objects.setLevel(logging.WARNING)
+    objects.addFilter(_Refusals())
 
 
 def _server(webhook: WebhookEndpoint, listening: asyncio.Event) -> kopf.WebhookServerProtocol:

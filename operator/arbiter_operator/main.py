@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(options: Options) -> None:
+    framework.quieten_logs()
     for path in (options.webhook.certificate, options.webhook.key):
         if not path.is_file():
             raise ConfigurationError(f"{path} is no file; name the webhook's certificate and key in PEM.")

@@ -109,10 +109,7 @@ def test_without_any_gpu_that_is_said() -> None:
 
 def test_several_gpus_are_counted() -> None:
     two = gpu_pod("two", node=None, of=demand(full=12 * GIB, floor=10 * GIB, gpu_count=2))
-    assert (
-        missing(node(gpu_pod()), pod=two)
-        == "needs 10Gi on each of 2 GPUs of a node; gpu-1/0 has 8Gi"
-    )
+    assert missing(node(gpu_pod()), pod=two) == "needs 10Gi on each of 2 GPUs of a node; gpu-1/0 has 8Gi"
 
 
 def test_bytes_above_the_floor_of_who_can_move_are_no_obstacle() -> None:

@@ -1,0 +1,160 @@
+from arbiter.ids import NodeName, PodUid
+from arbiter.units import GIB
+from arbiter_kube.api import annotations as a
+from arbiter_kube.api.gpunode import GpuNode
+from arbiter_kube.api.objects import (
+    Condition,
+    Container,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    ObjectKey,
+    ObjectMeta,
+    Pod,
+    PodSpec,
+    PodStatus,
+    ResourceRequirements,
+)
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_operator.cluster import Cluster
+from tests.unit.operator.builders import allocation, gpu_pod, report
+
+CHAT = ObjectKey("team-a", "chat")
+
+
+def pod(name: str = "chat-0", *, version: int = 1, node: str | None = "gpu-1", **annotations: str) -> Pod:
+    frozen = a.encode_demand(gpu_pod().frozen)
+    keys = {f"arbiter.infernum.io/{key}": value for key, value in annotations.items()}
+    limits = ResourceRequirements(limits={"arbiter.infernum.io/vram": "4"})
+    return Pod(
+        metadata=ObjectMeta(
+            name=name,
+            namespace="team-a",
+            uid=f"uid-{name}",
+            resource_version=str(version),
+            annotations={a.DEMAND: frozen} | keys,
+        ),
+        spec=PodSpec(
+            node_name=None if node is None else NodeName(node), containers=(Container(name="main", resources=limits),)
+        ),
+    )
+
+
+def ready_node(name: str = "gpu-1", *, unschedulable: bool = False, **labels: str) -> Node:
+    return Node(
+        metadata=ObjectMeta(name=name, labels=labels),
+        spec=NodeSpec(unschedulable=unschedulable),
+        status=NodeStatus(conditions=(Condition(type="Ready", status="True"),)),
+    )
+
+
+def gpu_node(name: str = "gpu-1") -> GpuNode:
+    return GpuNode.model_validate({"metadata": {"name": name}, "status": report().model_dump(by_alias=True)})
+
+
+def policy(name: str = "default", **spec: object) -> QualityPolicy:
+    return QualityPolicy.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+def looked_at(cluster: Cluster) -> tuple[set[NodeName], set[ObjectKey]]:
+    """What changed since the last time."""
+    nodes, allocations = cluster.changed_nodes, cluster.changed_allocations
+    cluster.changed_nodes, cluster.changed_allocations = set(), set()
+    return nodes, allocations
+
+
+def filled() -> Cluster:
+    cluster = Cluster(unit=GIB)
+    cluster.node_applied(ready_node())
+    cluster.report_applied(gpu_node())
+    cluster.pod_applied(pod())
+    looked_at(cluster)
+    return cluster
+
+
+def test_a_bound_pod_has_its_node_and_its_allocation_looked_at() -> None:
+    cluster = filled()
+    cluster.pod_applied(pod("chat-1"))
+    assert looked_at(cluster) == ({NodeName("gpu-1")}, {CHAT})
+
+
+def test_only_the_node_that_changed_is_looked_at() -> None:
+    cluster = filled()
+    cluster.report_applied(gpu_node("gpu-2"))
+    assert looked_at(cluster) == ({NodeName("gpu-2")}, set())
+
+
+def test_a_change_that_means_nothing_to_us_is_none() -> None:
+    cluster = filled()
+    changed = pod(version=2)
+    cluster.pod_applied(changed)
+    assert looked_at(cluster) == (set(), set())
+    known = cluster.pod(PodUid("uid-chat-0"))
+    assert known is not None
+    assert known.raw is changed
+
+
+def test_while_it_waits_kube_schedulers_word_counts() -> None:
+    cluster = filled()
+    cluster.pod_applied(pod("late", node=None))
+    looked_at(cluster)
+    refused = pod("late", node=None, version=2)
+    conditions = PodStatus(conditions=(Condition(type="PodScheduled", status="False"),))
+    cluster.pod_applied(Pod(metadata=refused.metadata, spec=refused.spec, status=conditions))
+    assert looked_at(cluster) == (set(), {CHAT})
+
+
+def test_an_older_version_is_ignored() -> None:
+    cluster = filled()
+    cluster.pod_written(pod(version=9, gpus="GPU-0"))
+    cluster.pod_applied(pod(version=8))
+    assert [seen.gpus for seen in cluster.pods_of(CHAT)] == [("GPU-0",)]
+
+
+def test_a_write_does_not_bring_a_deleted_pod_back() -> None:
+    cluster = filled()
+    cluster.pod_deleted(pod())
+    cluster.pod_written(pod(version=9))
+    assert cluster.pods_of(CHAT) == []
+    assert looked_at(cluster) == ({NodeName("gpu-1")}, {CHAT})
+
+
+def test_pods_without_gpu_memory_are_not_kept() -> None:
+    cluster = filled()
+    cluster.pod_applied(Pod(metadata=ObjectMeta(name="web", namespace="team-a", uid="web")))
+    assert cluster.pod(PodUid("web")) is None
+
+
+def test_a_policy_that_changes_has_every_node_looked_at() -> None:
+    cluster = filled()
+    cluster.policy_applied(policy(mode="LlmFirst"))
+    assert looked_at(cluster)[0] == {NodeName("gpu-1")}
+    state = cluster.node_state(NodeName("gpu-1"))
+    assert state is not None
+    assert (state.policy.mode, state.policy_name) == ("LlmFirst", "default")
+
+
+def test_labels_choose_the_policy_of_a_node() -> None:
+    cluster = filled()
+    cluster.policy_applied(policy())
+    cluster.policy_applied(policy("demo", nodeSelector={"pool": "demo"}, weight=1))
+    cluster.node_applied(ready_node(pool="demo"))
+    chosen = cluster.policy_of(NodeName("gpu-1"))
+    assert chosen is not None
+    assert chosen.metadata.name == "demo"
+
+
+def test_what_a_list_does_not_name_is_gone() -> None:
+    cluster = filled()
+    cluster.allocations_listed([allocation("chat"), allocation("old")])
+    cluster.allocations_listed([allocation("chat")])
+    cluster.policies_listed([policy(), policy("old")])
+    cluster.policies_listed([policy()])
+    assert ([*cluster.allocations], [*cluster.policies]) == ([CHAT], ["default"])
+
+
+def test_a_cordoned_node_takes_no_new_pods() -> None:
+    cluster = filled()
+    assert [state.name for state in cluster.open_nodes()] == ["gpu-1"]
+    cluster.node_applied(ready_node(unschedulable=True))
+    assert cluster.open_nodes() == []
