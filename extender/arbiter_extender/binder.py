@@ -101,6 +101,7 @@ class Binder:
         while self._ledger.is_assumed(pod.uid):
             try:
                 await self._bind_once(pod, placement)
+                _log.info("pod bound pod=%s node=%s gpus=%s", pod.key, placement.node, a.encode_gpus(placement.gpus))
                 self._watch(pod)
                 return
             except BindError:

@@ -5,6 +5,7 @@ until something about that node changes. Imports the core, the API models and `o
 """
 
 import heapq
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -15,6 +16,8 @@ from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Node
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
+
+_log = logging.getLogger(__name__)
 
 _NO_POLICY = Policy()
 
@@ -204,6 +207,8 @@ class Ledger:
         now, before = drifted(self._on_node[name].values(), report.status), self._drifted.get(name, frozenset())
         self._drifted[name] = now
         self.drift_total += len(now - before)
+        for uid in now - before:
+            _log.warning("kubelet gave other GPUs than bound pod=%s node=%s", self._pods[uid].key, name)
 
 
 def _node_of(pod: GpuPod) -> NodeName | None:

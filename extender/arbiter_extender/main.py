@@ -1,10 +1,12 @@
 """`arbiter extender`: answers kube-scheduler, from a ledger that it keeps in step with the API server."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from prometheus_client import REGISTRY
 
+from arbiter.units import format_bytes
 from arbiter_extender.binder import Binder
 from arbiter_extender.feed import Feed
 from arbiter_extender.ledger import Ledger
@@ -15,6 +17,8 @@ from arbiter_kube.api import SCHEDULER_NAME
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import Bind, serve_health
 from arbiter_kube.client.process import add_common_arguments, add_flag, bind, run_process
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +44,8 @@ async def _serve(*, kubeconfig: Path | None, bind: Bind, health_bind: Bind, unit
         feed = Feed(client, ledger)
         extender = Extender(ledger, binder, metrics=metrics, clock=steady_clock())
         async with (
-            serve_health(health_bind, ready=feed.obstacle),
-            serve(bind, extender, ready=feed.obstacle, metrics=metrics),
+            serve_health(health_bind, ready=feed.obstacle) as health,
+            serve(bind, extender, ready=feed.obstacle, metrics=metrics) as address,
         ):
+            _log.info("serving bind=%s health=%s unit=%s", address, health, format_bytes(unit))
             await feed.run()

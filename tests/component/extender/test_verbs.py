@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests.component.extender.support import Extender, Json, Site, eventually, where
+from tests.component.extender.support import PATIENCE, Extender, Json, Site, eventually, where
 from tests.unit.extender.builders import a_node, a_pod
 
 
@@ -123,6 +123,17 @@ BAD_REQUESTS = {
 async def test_a_bad_request_is_answered_with_a_sentence(extender: Extender, sentence: str) -> None:
     raw, status, text = BAD_REQUESTS[sentence]
     assert await extender.post("filter", None, raw=raw) == (status, f"{text}\n")
+
+
+async def test_a_body_that_does_not_come_is_given_up(extender: Extender) -> None:
+    host, _, port = extender.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /filter HTTP/1.1\r\nHost: extender\r\nContent-Length: 10\r\n\r\n")
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.readuntil(b"within 5 s.\n")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_what_it_knows_and_counts_can_be_looked_at(extender: Extender, site: Site) -> None:
