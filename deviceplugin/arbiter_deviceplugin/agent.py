@@ -293,4 +293,5 @@ def _boot_id(proc: Path) -> str:
 
 async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await wait()

@@ -178,7 +178,8 @@ class Carrier:
         waiter = _Waiter(identified.pod.uid, asyncio.get_running_loop().create_future())
         try:
             await self._tell(StartRequested(waiter.uid), waiter)
-            await asyncio.wait_for(asyncio.shield(waiter.answer), _START_LIMIT)
+            async with asyncio.timeout(_START_LIMIT):
+                await asyncio.shield(waiter.answer)
         except StartRefusedError:
             STARTS_HELD.labels("refused").observe(self.clock.now() - asked_at)
             raise
@@ -211,7 +212,8 @@ class Carrier:
         deadline = self._engine.next_deadline()
         patience = None if deadline is None else max(0.0, deadline - self.clock.now())
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self._queue.get(), patience)
+            async with asyncio.timeout(patience):
+                return await self._queue.get()
         return _Told(Tick(), asyncio.get_running_loop().create_future())
 
     async def _handle(self, told_: _Told) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -28,7 +28,7 @@ NAME_LENGTH = 16
 _MAX_CONNECTIONS = 16
 _MAX_BODY = 4096
 _LONGEST_WAIT = 60.0
-_KEEPALIVE = 75.0
+_CLOSING_SECONDS = 1.0
 
 
 class Applied(msgspec.Struct, rename="camel"):
@@ -52,13 +52,13 @@ class ContainerDirectory:
         self._told: Told | None = None
         self._changed = asyncio.Event()
         self._opening = asyncio.Lock()
-        self._server: asyncio.AbstractServer | None = None
-        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.AbstractServer | None = None
+        self._server = _Server(self._answer)
 
     async def open(self) -> None:
         """Makes the directory, the socket and the files where they are missing."""
         async with self._opening:
-            if not (self._server and (self.path / SOCKET_FILE).exists()):
+            if not (self._listener and (self.path / SOCKET_FILE).exists()):
                 await self.close()
                 await self._open()
                 if self._told is not None:
@@ -66,29 +66,16 @@ class ContainerDirectory:
 
     async def _open(self) -> None:
         await asyncio.to_thread(make_directory, self.path)
-        application = web.Application(client_max_size=_MAX_BODY)
-        application.add_routes([web.get("/v1/quality", self._quality), web.post("/v1/applied", self._applied)])
-        self._runner = web.AppRunner(application, access_log=None, keepalive_timeout=_KEEPALIVE, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await self._listen(self._runner)
-
-    async def _listen(self, runner: web.AppRunner) -> None:
-        server = runner.server
-        assert server is not None, "set up"  # noqa: S101 - narrows the type that aiohttp leaves open
-
-        def accept() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < _MAX_CONNECTIONS else _Refused()
-
         path = self.path / SOCKET_FILE
-        self._server = await asyncio.get_running_loop().create_unix_server(accept, str(path))
+        self._listener = await asyncio.get_running_loop().create_unix_server(self._server, str(path))
         path.chmod(0o666)
 
     async def close(self) -> None:
         """Ends the socket; the files stay, since the container may still read them."""
-        if self._server is not None:
-            self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await self._server.shutdown(_CLOSING_SECONDS)
 
     async def remove(self) -> None:
         """Ends the socket and removes the directory: its container is gone."""
@@ -104,7 +91,15 @@ class ContainerDirectory:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _quality(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        match request.method, request.path:
+            case "GET", "/v1/quality":
+                return await self._quality(request)
+            case "POST", "/v1/applied":
+                return await self._applied(request)
+        return web.Response(status=404, text="ask GET /v1/quality or POST /v1/applied\n")
+
+    async def _quality(self, request: web.BaseRequest) -> web.Response:
         """The current target; with `?after=REVISION&timeout=60s` it waits for a newer one."""
         try:
             after = int(request.query.get("after", "-1"))
@@ -125,7 +120,7 @@ class ContainerDirectory:
             _log.debug("no newer target directory=%s revision=%d", self.path.name, revision)
         return self._told
 
-    async def _applied(self, request: web.Request) -> web.Response:
+    async def _applied(self, request: web.BaseRequest) -> web.Response:
         try:
             applied = msgspec.json.decode(await request.read(), type=Applied)
         except msgspec.MsgspecError as error:
@@ -134,12 +129,28 @@ class ContainerDirectory:
         return web.Response(text="ok\n")
 
 
-class _Refused(asyncio.Protocol):
-    """What a connection beyond the limit gets."""
+class _Server(web.Server):
+    """Closes connections beyond the limit as soon as they are made, and takes short bodies only."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        transport.close()
+    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(answer, request_factory=_request, access_log=None)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Called for each connection."""
+        super().connection_made(handler, transport)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
+
+
+def _request(
+    message: Any,  # what the parser hands over is passed on as it is
+    payload: Any,
+    protocol: Any,
+    writer: Any,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY)
 
 
 def _bad(sentence: str) -> web.Response:

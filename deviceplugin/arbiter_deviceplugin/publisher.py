@@ -60,7 +60,8 @@ class Publisher:
                 backoff.reset()
             else:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._something.wait(), patience)
+                    async with asyncio.timeout(patience):
+                        await self._something.wait()
             await asyncio.sleep(_LEAST_INTERVAL)
 
     def _patience(self, status: GpuNodeStatus) -> float | None:

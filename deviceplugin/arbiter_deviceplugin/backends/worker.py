@@ -61,7 +61,8 @@ class Worker:
 
         self._jobs.put(job)
         try:
-            return await asyncio.wait_for(result, self._limit)
+            async with asyncio.timeout(self._limit):
+                return await result
         except TimeoutError:
             self._stuck = True
             raise BackendError(f"{self._name} did not answer within {self._limit:g} s.") from None

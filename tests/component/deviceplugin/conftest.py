@@ -1,0 +1,64 @@
+"""A node of the real API server with a fake kubelet, and an agent on it with the rights of the local cluster's."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from arbiter_kube.api.resources import NODES
+from arbiter_kube.client import KubeClient
+from hack.cluster.controlplane import ControlPlane
+from hack.cluster.paths import REPOSITORY
+from tests.component.deviceplugin.fake_kubelet import FakeKubelet, fake_kubelet
+from tests.component.deviceplugin.support import AgentProcess, Place, Site, eventually, gpu, make_node
+
+NAMESPACE = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "arbiter-system"}}'
+
+
+@pytest.fixture(scope="package")
+def api(control_plane: ControlPlane) -> ControlPlane:
+    """A control plane that knows Arbiter's resources and the agent's service account."""
+    control_plane.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'crds'}")
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+    control_plane.kubectl("apply", "--server-side", "--filename=-", stdin=NAMESPACE)
+    manifest = REPOSITORY / "hack" / "manifests" / "device-plugin.yaml"
+    control_plane.kubectl("apply", "--server-side", f"--filename={manifest}")
+    return control_plane
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    root = Path(tempfile.mkdtemp(prefix="arb-"))
+    place = Place(root)
+    place.write_gpus(gpu(0), gpu(1))
+    yield place
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+async def kubelet(place: Place) -> AsyncIterator[FakeKubelet]:
+    async with fake_kubelet(place.kubelet) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+async def site(api: ControlPlane, place: Place, kubelet: FakeKubelet) -> AsyncIterator[Site]:
+    """Two GPUs of 12 GiB; the agent is running and registered."""
+    node = f"node-{secrets.token_hex(4)}"
+    async with await KubeClient.connect(api.admin_kubeconfig, component="test") as client:
+        await make_node(client, node)
+        kubeconfig = api.service_account_kubeconfig("arbiter-system", "arbiter-device-plugin", node=node)
+        agent = AgentProcess(kubeconfig, node=node, place=place)
+        site = Site(client=client, node=node, place=place, kubelet=kubelet, agent=agent)
+        await site.open()
+        agent.start()
+        await agent.ready()
+        await eventually(lambda: kubelet.healthy, "offered slices")
+        yield site
+        await site.close()
+        await client.delete(NODES, node)
+        if agent.is_running:
+            assert agent.stop() == 0, agent.log
