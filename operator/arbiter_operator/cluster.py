@@ -141,6 +141,7 @@ class Cluster:
     def allocation_deleted(self, key: ObjectKey) -> None:
         """An allocation is gone; its pods keep what was frozen into them."""
         self.allocations.pop(key, None)
+        self.changed_allocations.add(key)
 
     def policy_applied(self, policy: QualityPolicy) -> None:
         """A policy is new or changed."""

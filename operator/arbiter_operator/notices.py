@@ -1,5 +1,7 @@
 """The events that people see on pods and allocations. Pure: what happened in, notices out."""
 
+from fractions import Fraction
+
 from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.annotations import TargetGrant
 from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
@@ -8,6 +10,9 @@ from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, PODS
 from arbiter_kube.client.events import EventType, Notice, reference
 from arbiter_operator.waiting import Waiting, timeout_message
+
+_NOTEWORTHY = Fraction(1, 100)
+"""Smaller changes of quality are no event: others' bytes in whole MiB move everybody by a thousandth."""
 
 
 def about_pod(pod: GpuPod) -> ObjectReference:
@@ -20,13 +25,15 @@ def about_pod(pod: GpuPod) -> ObjectReference:
 def target_notices(
     pod: GpuPod, before: TargetGrant | None, after: TargetGrant, *, allocation: GpuAllocation | None
 ) -> list[Notice]:
-    """A pod's quality went down or up; a first target is no event, and neither is one with other bytes only."""
-    if before is None or before.quality == after.quality:
+    """A pod's quality went down or up; a first target is no event, and neither is a change that nobody notices."""
+    if before is None:
         return []
-    down = float(after.quality) < float(before.quality)
+    change = Fraction(after.quality) - Fraction(before.quality)
+    reaches_full = change > 0 and Fraction(after.quality) == pod.demand.maximum
+    if abs(change) < _NOTEWORTHY and not reaches_full:
+        return []
     what = f"{before.quality} -> {after.quality} ({format_mib(after.vram)}): {after.reason}"
-    kind = "QualityReduced" if down else "QualityRestored"
-    return _both(pod, allocation, reason=kind, message=what)
+    return _both(pod, allocation, reason="QualityReduced" if change < 0 else "QualityRestored", message=what)
 
 
 def waiting_notices(waiting: Waiting, shortage: str, *, allocation: GpuAllocation | None) -> list[Notice]:

@@ -20,7 +20,7 @@ def reason(uid: PodUid, *, before: NodeState | None, after: NodeState) -> str:
         return _standing(seat, mates, after)
     then = _sharing(was[uid], was)
     changed = (
-        _own_change(was[uid], seat)
+        _own_change(was[uid], seat, after)
         or _policy_change(before, after)
         or _moved(then, mates, seat, after)
         or _neighbour_change(then, mates)
@@ -36,7 +36,9 @@ def _sharing(seat: Seat, taken: Mapping[PodUid, Seat]) -> dict[PodUid, Seat]:
     }
 
 
-def _own_change(was: Seat, now: Seat) -> str:
+def _own_change(was: Seat, now: Seat, after: NodeState) -> str:
+    if was.member.gpus != now.member.gpus:
+        return f"the kubelet gave it {_labels(now.member.gpus, after)}"
     return "its demand was changed" if was.member.demand != now.member.demand else ""
 
 

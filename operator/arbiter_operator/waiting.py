@@ -51,7 +51,7 @@ def waiting(
     return Waiting(
         pod=seen,
         since=seen.created_at,
-        woken_at=float(text) if text.replace(".", "", 1).isdigit() else None,
+        woken_at=float(text) if text.replace(".", "", 1).isdecimal() else None,
         timeout=_timeout(seen.demand, allocation, policy),
     )
 

@@ -158,3 +158,10 @@ def test_who_finished_is_still_called_by_its_allocation_when_its_bytes_are_free(
     chat, image = gpu_pod(grant=target("0.600", 6144)), posters(finished=True)
     before = node(chat, image, grants=(on_node(image, 6144, state=GrantState.HELD),))
     assert reasons(node(chat, image), before) == ["team-b/posters (Background) left gpu-1/0"]
+
+
+def test_other_gpus_than_those_bound_are_the_reason() -> None:
+    chat, image = gpu_pod(grant=target("1.000", 10240)), posters(grant=target("1.000", 6144), gpus=(GpuUuid("GPU-1"),))
+    before = node(chat, image, usable=(12 * GIB, 12 * GIB))
+    after = node(chat, replace(image, gpus=(GpuUuid("GPU-0"),)), usable=(12 * GIB, 12 * GIB))
+    assert reasons(after, before) == ["team-b/posters (Background) joined gpu-1/0", "the kubelet gave it gpu-1/0"]
