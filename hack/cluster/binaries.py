@@ -103,7 +103,7 @@ def _recipe(name: str) -> tuple[str, str, str]:
 
 def _run_and_tell(command: list[str], *, cwd: Path, log: Path, label: str, progress: Progress) -> None:
     """Runs a long command, telling every now and then that it still works."""
-    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
     start = time.monotonic()
     with (
         log.open("w") as output,

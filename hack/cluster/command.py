@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from hack.cluster.errors import CommandError
 
+# Everything of a cluster is on this machine: a proxy that the person's shell names must not be asked for it.
+NO_PROXY = {"NO_PROXY": "*", "no_proxy": "*"}
 _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from hack.cluster import binaries, kubeconfig, probe
-from hack.cluster.command import run
+from hack.cluster.command import NO_PROXY, run
 from hack.cluster.errors import CommandError
 from hack.cluster.pki import Authority, KeyPair
 from hack.cluster.process import Processes
@@ -174,6 +174,7 @@ class ControlPlane:
             "KUBECONFIG": str(kubeconfig or self.admin_kubeconfig),
             # The discovery cache in the home directory may know this address with other resources.
             "KUBECACHEDIR": str(self.directory / "kubectl-cache"),
+            **NO_PROXY,
         }
         command = [str(binaries.directory() / "kubectl"), *arguments]
         return run(command, seconds=_KUBECTL_SECONDS, stdin=stdin, environment=environment)

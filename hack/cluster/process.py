@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.cluster.command import program, search_path
+from hack.cluster.command import NO_PROXY, program, search_path
 from hack.cluster.errors import ComponentError
 
 _POLL_SECONDS = 0.03
@@ -88,7 +88,7 @@ class Processes:
         pid = os.posix_spawn(
             program(arguments[0]),
             arguments,
-            os.environ | {"PATH": search_path()} | self._environment,
+            os.environ | {"PATH": search_path()} | NO_PROXY | self._environment,
             setsid=True,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
