@@ -161,7 +161,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for pod, placement, until in self.soft.values():
             if self.ledger.soft_hold(pod.uid) is not None:
                 fresh.hold(pod, placement, until=until)
-        for uid in sorted({*self.flying, *self.cluster.pods, *self.cluster.told}):
+        for number in range(1, self.born + 1):
+            uid = PodUid(f"uid-p{number}")
             assigned, known = self.ledger.assigned(uid), self.ledger.pod(uid)
             if self.ledger.is_assumed(uid) and assigned is not None and known is not None:
                 fresh.assume(known, assigned)
