@@ -34,7 +34,7 @@ from arbiter_operator.notices import (
 )
 from arbiter_operator.status import allocation_status, policy_status
 from arbiter_operator.targets import PodTarget, plan
-from arbiter_operator.view import pod_views
+from arbiter_operator.view import is_converged, pod_views
 from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, shortage, waiting, would_fit
 from arbiter_operator.writer import Writer
 
@@ -140,8 +140,8 @@ class Engine:
             self._tell(target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod)))
 
     def _note_applied(self, pod: GpuPod, state: NodeState) -> None:
-        (view,) = pod_views([pod], node_state=lambda _: state, waits={}, applied_after=lambda _: None)
-        if view.is_converged and pod.grant is not None:
+        seat = state.seats.get(pod.uid)
+        if seat is not None and pod.grant is not None and is_converged(pod, seat.grant):
             self._history.applied(pod.uid, revision=pod.grant.revision, at=self._clock())
 
     def _note_found(self, pod: GpuPod, state: NodeState) -> None:

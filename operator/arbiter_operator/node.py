@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid, NodeName, PodUid
@@ -28,7 +29,7 @@ class Seat:
     grant: GrantOnNode | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once and kept
 class NodeState:
     """What targets of one node follow from: its agent's report, the pods bound to it, the policy in force."""
 
@@ -38,10 +39,22 @@ class NodeState:
     policy: Policy = field(default_factory=Policy)
     policy_name: str = ""
 
-    @property
+    @cached_property
     def capacities(self) -> dict[GpuUuid, int]:
         """Usable bytes by GPU."""
         return {GpuUuid(gpu.uuid): gpu.usable for gpu in self.report.gpus}
+
+    @cached_property
+    def seats(self) -> Mapping[PodUid, Seat]:
+        """Everybody on the node's GPUs, by pod: live pods, and what containers of others may still hold."""
+        grants = {PodUid(grant.pod_uid): grant for grant in self.report.grants}
+        live = {pod.uid: pod for pod in self.pods if not pod.finished}
+        over = {pod.uid: pod for pod in self.pods if pod.finished}
+        taken = {uid: _live_seat(pod, grants.get(uid), self) for uid, pod in live.items()}
+        for uid, grant in grants.items():
+            if uid not in live and grant.held > 0:
+                taken[uid] = _reported_seat(uid, grant, over.get(uid), self)
+        return {uid: seat for uid, seat in sorted(taken.items()) if seat.member.gpus}
 
     def label(self, gpu: GpuUuid) -> str:
         """A GPU as people call it: ``gpu-1/0``, node and index."""
@@ -52,18 +65,6 @@ class NodeState:
 def display_name(pod: GpuPod) -> str:
     """What a pod is called in sentences: by the allocation that people wrote, else by its own name."""
     return f"{pod.namespace}/{pod.frozen.allocation or pod.name}"
-
-
-def seats(state: NodeState) -> dict[PodUid, Seat]:
-    """Everybody on the node's GPUs, by pod: live pods, and what containers of others may still hold."""
-    grants = {PodUid(grant.pod_uid): grant for grant in state.report.grants}
-    live = {pod.uid: pod for pod in state.pods if not pod.finished}
-    over = {pod.uid: pod for pod in state.pods if pod.finished}
-    taken = {uid: _live_seat(pod, grants.get(uid), state) for uid, pod in live.items()}
-    for uid, grant in grants.items():
-        if uid not in live and grant.held > 0:
-            taken[uid] = _reported_seat(uid, grant, over.get(uid), state)
-    return {uid: seat for uid, seat in sorted(taken.items()) if seat.member.gpus}
 
 
 def _live_seat(pod: GpuPod, grant: GrantOnNode | None, state: NodeState) -> Seat:
@@ -94,7 +95,7 @@ def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tu
 def room(state: NodeState, *, unit: int) -> NodeRoom:
     """Room for the floors of newcomers; `unit` (bytes of a slice) yields to the node's own."""
     slice_bytes = state.report.unit or unit
-    taken = seats(state).values()
+    taken = state.seats.values()
     gpus = []
     for gpu in state.report.gpus:
         here = [seat for seat in taken if gpu.uuid in seat.member.gpus]
@@ -118,5 +119,4 @@ def _idle_slices(seat: Seat, *, unit: int) -> int:
 
 
 def _known(gpus: tuple[GpuUuid, ...], state: NodeState) -> tuple[GpuUuid, ...]:
-    known: Mapping[GpuUuid, int] = state.capacities
-    return tuple(gpu for gpu in gpus if gpu in known)
+    return tuple(gpu for gpu in gpus if gpu in state.capacities)

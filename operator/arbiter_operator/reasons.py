@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.units import format_bytes, format_mib
-from arbiter_operator.node import NodeState, Seat, seats
+from arbiter_operator.node import NodeState, Seat
 
 
 def reason(uid: PodUid, *, before: NodeState | None, after: NodeState) -> str:
     """What happened on the pod's GPUs since `before`: the first of the causes that applies."""
-    now = seats(after)
+    now = after.seats
     seat = now[uid]
     mates = _sharing(seat, now)
     if seat.pod is not None and seat.pod.grant is None:
         beside = f" beside {_list(mates.values())}" if mates else ""
         return f"placed on {_labels(seat.member.gpus, after)}{beside}"
-    was = {} if before is None else seats(before)
+    was = {} if before is None else before.seats
     if before is None or uid not in was:
         return _standing(seat, mates, after)
     then = _sharing(was[uid], was)

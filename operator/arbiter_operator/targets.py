@@ -14,7 +14,7 @@ from arbiter.workload import Resize
 from arbiter_kube.api.annotations import GPUS, TargetGrant, encode_gpus, target_annotations
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.pods import GpuPod
-from arbiter_operator.node import NodeState, Seat, gpus_of, seats
+from arbiter_operator.node import NodeState, Seat, gpus_of
 from arbiter_operator.reasons import reason
 
 _BEHIND = (GrantState.OVERDUE, GrantState.LATE)
@@ -46,7 +46,7 @@ class NodePlan:
 
 def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
     """What to write on the node's pods; `before` is the state of the last plan and gives reasons only."""
-    taken = seats(state)
+    taken = state.seats
     solved = solve(state.capacities, (seat.member for seat in taken.values()), state.policy)
     changes = []
     for uid, seat in taken.items():

@@ -8,7 +8,7 @@ from arbiter.demand import QUALITY_STEP
 from arbiter.ids import NodeName, PodUid
 from arbiter_kube.api.gpunode import GrantOnNode, GrantState
 from arbiter_kube.api.pods import GpuPod
-from arbiter_operator.node import NodeState, Seat, seats
+from arbiter_operator.node import NodeState
 from arbiter_operator.waiting import Waiting
 
 
@@ -42,13 +42,17 @@ class PodView:
 
     @property
     def is_converged(self) -> bool:
-        """Whether its container has what was decided, or is one that does not move any more."""
-        grant, told = self.grant, self.pod.grant
-        if grant is None or grant.granted is None:
-            return False
-        if told is None or grant.state is GrantState.HELD:
-            return True
-        return grant.granted == told.vram and grant.applied == grant.granted
+        """Whether its container has what was decided."""
+        return is_converged(self.pod, self.grant)
+
+
+def is_converged(pod: GpuPod, grant: GrantOnNode | None) -> bool:
+    """Whether the pod's container has what was decided, or is one that does not move any more."""
+    if grant is None or grant.granted is None:
+        return False
+    if pod.grant is None or grant.state is GrantState.HELD:
+        return True
+    return grant.granted == pod.grant.vram and grant.applied == grant.granted
 
 
 def pod_views(
@@ -59,7 +63,6 @@ def pod_views(
     applied_after: Callable[[GpuPod], float | None],
 ) -> list[PodView]:
     """The pods with what surrounds them; `waits` has who waits, and the shortage that it waits for."""
-    taken: dict[NodeName, dict[PodUid, Seat]] = {}
     views = []
     for pod in pods:
         state = None if pod.node is None else node_state(pod.node)
@@ -67,17 +70,16 @@ def pod_views(
             wait, short = waits.get(pod.uid, (None, ""))
             views.append(PodView(pod=pod, waiting=wait, shortage=short))
             continue
-        here = taken.setdefault(state.name, seats(state))
-        views.append(_placed_view(pod, here, state, applied_after=applied_after(pod)))
+        views.append(_placed_view(pod, state, applied_after=applied_after(pod)))
     return views
 
 
-def _placed_view(pod: GpuPod, here: Mapping[PodUid, Seat], state: NodeState, *, applied_after: float | None) -> PodView:
-    seat = here.get(pod.uid)
+def _placed_view(pod: GpuPod, state: NodeState, *, applied_after: float | None) -> PodView:
+    seat = state.seats.get(pod.uid)
     if seat is None:
         return PodView(pod=pod)
     gpus = {*seat.member.gpus}
-    mates = sorted(other.who for uid, other in here.items() if uid != pod.uid and gpus & {*other.member.gpus})
+    mates = sorted(other.who for uid, other in state.seats.items() if uid != pod.uid and gpus & {*other.member.gpus})
     return PodView(
         pod=pod,
         grant=seat.grant,
