@@ -27,8 +27,9 @@ class NvmlBackend:
     vendor = "nvidia"
     shows_gpus = True
 
-    def __init__(self) -> None:
-        self._worker = Worker("nvml", limit=_CALL_LIMIT)
+    def __init__(self, *, limit: float = _CALL_LIMIT) -> None:
+        """`limit`: seconds that one reading may take."""
+        self._worker = Worker("nvml", limit=limit)
         self._initialised = False
         self._known: dict[GpuUuid, Gpu] = {}
 

@@ -1,16 +1,21 @@
 """What GpuNode says of the node."""
 
-from dataclasses import replace
-
 from arbiter.units import GIB
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api.gpunode import GpuNodeSummary
 from arbiter_kube.api.objects import PartialObject
-from arbiter_kube.api.resources import GPU_NODES, NODES
+from arbiter_kube.api.resources import GPU_NODES, NODES, Resource
 from tests.component.deviceplugin.support import Site, eventually, gpu
 from tests.unit.extender.builders import a_pod
 
-GPU_NODE_METADATA = replace(GPU_NODES, model=PartialObject)
+GPU_NODE_METADATA = Resource(
+    model=PartialObject,
+    group=GPU_NODES.group,
+    version=GPU_NODES.version,
+    plural=GPU_NODES.plural,
+    kind=GPU_NODES.kind,
+    namespaced=False,
+)
 
 
 async def test_the_agent_makes_its_own_gpunode_which_lives_as_long_as_the_node(site: Site) -> None:
