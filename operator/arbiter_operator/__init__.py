@@ -1,6 +1,8 @@
-"""The operator: admission of pods, quality targets, status and events.
+"""The operator: admission of pods, quality targets, status and events. Beside the other processes, above the client.
 
-`admission/` decides on pods that are created. `cluster.py` is the state, `targets.py`, `reasons.py`, `status.py`,
-`demands.py` and `waiting.py` decide (pure), `engine.py` and `main.py` carry out. Below the CLI, beside the other
-processes, above the Kubernetes client.
+State     `cluster` is fed events; `node` is one node as decisions see it; `history` remembers for sentences alone.
+Decision  `targets` (with `reasons`), `demands`, `waiting`, `status` (with `view` and `conditions`), `notices`; pure.
+          `admission/` decides on pods that are created.
+I/O       `engine` is the one reconcile loop, with `agenda` and `writer`; `feed` and `framework` (kopf) wake it;
+          `main` wires them together.
 """
