@@ -1,7 +1,7 @@
 """The list of slices that the kubelet is shown: sent whole, and only when it changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from arbiter_deviceplugin.slices import Slice
 
@@ -25,7 +25,7 @@ class Offer:
             self._slices = slices
             self._wake()
 
-    async def changes(self) -> AsyncIterator[tuple[Slice, ...]]:
+    async def changes(self) -> AsyncGenerator[tuple[Slice, ...]]:
         """The list now, then whenever it changes."""
         me = self._listener = object()
         self._wake()

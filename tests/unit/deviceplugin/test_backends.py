@@ -1,0 +1,131 @@
+"""The simulated GPUs, what happens while GPUs cannot be read, and the list that the kubelet is shown."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from arbiter.ids import GpuUuid
+from arbiter.units import GIB
+from arbiter_deviceplugin.backends import BackendError, Gpu, Reading
+from arbiter_deviceplugin.backends.simulated import SimulatedBackend
+from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.offer import Offer
+from arbiter_deviceplugin.slices import Slice, SliceId
+
+FILE = """
+gpus:
+- {uuid: GPU-b, index: 1, name: SIM-24G, total: 25769803776, healthy: false, reason: XID 79}
+- {uuid: GPU-a, index: 0, total: 12884901888, reserved: 1073741824, used: 5}
+use:
+- {pod: team/chat, vram: 7}
+"""
+
+GPU = Gpu(uuid=GpuUuid("GPU-a"), index=0, name="SIM", total=12 * GIB, reserved=0, used=5)
+
+
+async def test_simulated_gpus_are_what_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(FILE)
+
+    assert await SimulatedBackend(path).read() == Reading(
+        gpus=(
+            Gpu(uuid=GpuUuid("GPU-a"), index=0, name="SIM", total=12 * GIB, reserved=GIB, used=5),
+            Gpu(
+                uuid=GpuUuid("GPU-b"),
+                index=1,
+                name="SIM-24G",
+                total=24 * GIB,
+                reserved=0,
+                used=0,
+                healthy=False,
+                reason="XID 79",
+            ),
+        ),
+        use={"team/chat": 7},
+    )
+
+
+async def test_the_file_is_read_again_when_it_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(FILE)
+    backend = SimulatedBackend(path)
+    before = await backend.read()
+    (tmp_path / "new").write_text(FILE.replace("vram: 7", "vram: 8"))
+    (tmp_path / "new").replace(path)
+
+    assert (before.use, (await backend.read()).use) == ({"team/chat": 7}, {"team/chat": 8})
+
+
+@pytest.mark.parametrize("text", ["", "gpus: 3", "gpus: [{uuid: a}]", "gpus: [", "gpus: []\nmore: 1"])
+async def test_a_file_that_makes_no_sense_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(text)
+
+    with pytest.raises(BackendError, match=f"simulated GPUs cannot be read from {path}"):
+        await SimulatedBackend(path).read()
+
+
+class Scripted:
+    """A backend that answers what it is told to."""
+
+    vendor = "scripted"
+    shows_gpus = False
+
+    def __init__(self, *answers: Reading | None) -> None:
+        self._answers = list(answers)
+
+    async def read(self) -> Reading:
+        answer = self._answers.pop(0)
+        if answer is None:
+            raise BackendError("driver away.")
+        return answer
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_gpus_count_as_failed_after_three_readings_that_failed_in_a_row() -> None:
+    good = Reading(gpus=(GPU,), use={"team/chat": 7})
+    inventory = Inventory(Scripted(good, None, None, good, None, None, None, good))
+    seen = []
+    for _ in range(8):
+        await inventory.refresh()
+        seen.append([(gpu.healthy, gpu.reason) for gpu in inventory.reading.gpus])
+
+    assert seen == [[(True, None)]] * 6 + [[(False, "driver away.")], [(True, None)]]
+
+
+def slices(*healthy: bool) -> tuple[Slice, ...]:
+    return tuple(Slice(SliceId(f"a::{number}"), healthy=state) for number, state in enumerate(healthy))
+
+
+async def test_a_list_is_told_at_once_and_then_only_when_it_changes() -> None:
+    offer = Offer()
+    offer.publish(slices(True))
+    changes = offer.changes()
+    first = await anext(changes)
+    following = asyncio.ensure_future(anext(changes))
+
+    offer.publish(slices(True))
+    await asyncio.sleep(0)
+    assert not following.done()
+    offer.publish(slices(False))
+
+    assert (first, await following) == (slices(True), slices(False))
+    await changes.aclose()
+    assert not offer.is_watched
+
+
+async def test_a_newer_listener_ends_the_one_before_it() -> None:
+    offer = Offer()
+    old, new = offer.changes(), offer.changes()
+    await anext(old)
+    waiting = asyncio.ensure_future(anext(old, None))
+    await asyncio.sleep(0)
+
+    await anext(new)
+
+    assert await waiting is None
+    assert offer.is_watched
+    await new.aclose()

@@ -1,0 +1,126 @@
+"""When a start or a pod is over."""
+
+from datetime import UTC, datetime
+
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.transitions import Ended, Exited, GrantState, GrantStatus
+from arbiter_deviceplugin.lifetimes import Lifetimes, Start
+from arbiter_deviceplugin.processes import Alive, alive_in
+from arbiter_kube.api.objects import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStatus,
+    ObjectMeta,
+    Pod,
+    PodPhase,
+    PodStatus,
+)
+
+UID = PodUid("11111111-2222-3333-4444-555555555555")
+OLD, NEW = "a" * 64, "b" * 64
+START = Start(number=2, released_at=1000.5, container="main")
+
+NOBODY = Alive(frozenset(), frozenset())
+
+
+def lives(*containers: str) -> Alive:
+    return Alive(frozenset({UID}), frozenset(containers))
+
+
+def pod(container: str, *, running: bool, began: float = 1000.0, phase: PodPhase = PodPhase.RUNNING) -> Pod:
+    at = datetime.fromtimestamp(began, UTC)
+    state = (
+        ContainerState(running=ContainerStateRunning(started_at=at))
+        if running
+        else ContainerState(terminated=ContainerStateTerminated(started_at=at))
+    )
+    status = ContainerStatus(name="main", container_id=f"containerd://{container}", state=state)
+    return Pod(metadata=ObjectMeta(uid=UID), status=PodStatus(phase=phase, container_statuses=(status,)))
+
+
+def grant(*, gone: bool) -> GrantStatus:
+    return GrantStatus(
+        uid=UID,
+        name="team/chat",
+        gpus=(GpuUuid("a"),),
+        start=2,
+        revision=1,
+        quality=None,
+        granted=1,
+        held=1,
+        acknowledged=0,
+        applied=None,
+        measured=None,
+        movable=False,
+        state=GrantState.HELD,
+        waiting=False,
+        gone=gone,
+    )
+
+
+def exits(*looks: tuple[Pod, Alive]) -> list[Exited | None]:
+    lifetimes, answers = Lifetimes(), []
+    for seen, alive in looks:
+        lifetimes.note_running(UID, START, seen, alive)
+        answers.append(lifetimes.exited(UID, START, seen, alive))
+    return answers
+
+
+def test_a_container_that_was_seen_alive_has_exited_once_the_kubelet_says_so_and_no_process_is_left() -> None:
+    assert exits(
+        (pod(NEW, running=True), lives(NEW)),
+        (pod(NEW, running=True), NOBODY),
+        (pod(NEW, running=False), lives(NEW)),
+        (pod(NEW, running=False), NOBODY),
+    ) == [None, None, None, Exited(UID, 2)]
+
+
+def test_the_end_of_a_container_that_may_be_that_of_a_former_start_says_nothing() -> None:
+    assert exits((pod(OLD, running=False), NOBODY)) == [None]
+
+
+def test_a_container_that_began_in_a_later_second_than_the_release_is_that_starts() -> None:
+    assert exits((pod(NEW, running=False, began=1001.0), NOBODY)) == [Exited(UID, 2)]
+
+
+def test_another_containers_end_is_not_the_one_that_is_waited_for() -> None:
+    assert exits((pod(NEW, running=True), lives(NEW)), (pod(OLD, running=False), NOBODY)) == [None, None]
+
+
+def ends(*looks: tuple[bool, Pod | None, Alive]) -> list[list[Ended]]:
+    lifetimes = Lifetimes()
+    return [lifetimes.ended([grant(gone=gone)], {UID: seen} if seen else {}, alive) for gone, seen, alive in looks]
+
+
+def test_a_vanished_pod_has_ended_after_two_looks_without_a_process() -> None:
+    assert ends((True, None, lives(NEW)), (True, None, NOBODY), (True, None, NOBODY)) == [[], [], [Ended(UID)]]
+
+
+def test_a_process_that_shows_up_again_starts_the_count_anew() -> None:
+    looks = [(True, None, NOBODY), (True, None, lives()), (True, None, NOBODY), (True, None, NOBODY)]
+
+    assert ends(*looks) == [[], [], [], [Ended(UID)]]
+
+
+def test_a_finished_pod_has_ended_as_soon_as_its_sandbox_is_gone() -> None:
+    done = pod(NEW, running=False, phase=PodPhase.SUCCEEDED)
+
+    assert ends((False, done, lives()), (False, done, NOBODY), (False, done, NOBODY)) == [[], [], [Ended(UID)]]
+
+
+def test_a_live_pod_without_processes_has_not_ended() -> None:
+    seen = pod(NEW, running=False)
+
+    assert ends((False, seen, NOBODY), (False, seen, NOBODY)) == [[], []]
+
+
+def test_pods_and_containers_are_found_in_the_paths_of_either_cgroup_driver() -> None:
+    underscored = UID.replace("-", "_")
+    texts = [
+        f"11:memory:/kubepods/besteffort/pod{UID}/{OLD}\n1:name=systemd:/kubepods/besteffort/pod{UID}/{OLD}\n",
+        f"0::/kubepods.slice/kubepods-pod{underscored}.slice/cri-containerd-{NEW}.scope\n",
+        "0::/system.slice/containerd.service\n",
+    ]
+
+    assert alive_in(texts) == Alive(frozenset({UID}), frozenset({OLD, NEW}))
