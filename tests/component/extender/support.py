@@ -111,6 +111,16 @@ class Extender:
         except aiohttp.ClientConnectionError:
             return 0, ""
 
+    async def knows(self, *nodes: str) -> None:
+        """Waits until its watch has shown the GPUs of these nodes: a report that comes later wakes no pod."""
+
+        async def look() -> bool | None:
+            _, text = await self.get(f"http://{self.address}/debug/ledger")
+            reported = {name for name, view in json.loads(text).items() if view["room"]["gpus"]}
+            return True if {*nodes} <= reported else None
+
+        await eventually(look, "report of the nodes' GPUs")
+
     async def filter(self, pod: Json, *nodes: str) -> Json:
         status, answer = await self.post("filter", {"Pod": pod, "Nodes": None, "NodeNames": nodes})
         assert status == 200, answer
@@ -138,6 +148,7 @@ class Site:
         self.client = client
         self.namespace = f"test-{secrets.token_hex(4)}"
         self._nodes: list[str] = []
+        self._woken_at = 0.0
 
     async def open(self) -> None:
         await self.client.create(NAMESPACES, {"metadata": {"name": self.namespace}})
@@ -200,10 +211,25 @@ class Site:
     async def pods(self) -> tuple[Pod, ...]:
         return await self.client.list(PODS, namespace=self.namespace)
 
+    async def wake(self) -> None:
+        """What the operator does for waiting pods: the extender's watch may be behind kube-scheduler's own.
+
+        Each is woken at most once a second.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._woken_at < 1:
+            return
+        self._woken_at = now
+        for pod in await self.pods():
+            if where(pod) is None:
+                woken = {"metadata": {"annotations": {a.WAKE: f"{now}"}}}
+                await self.client.patch(PODS, pod.metadata.name, woken, namespace=self.namespace)
+
     async def bound(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Its node and GPUs, once it is bound."""
 
         async def look() -> tuple[str, tuple[str, ...]] | None:
+            await self.wake()
             return where(await self.pod(name))
 
         return await eventually(look, f"binding of {name}")

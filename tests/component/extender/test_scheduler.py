@@ -9,33 +9,38 @@ from arbiter_kube.api import SCHEDULER_NAME
 from tests.component.extender.support import Extender, Site, eventually, where
 from tests.unit.extender.builders import a_pod
 
-pytestmark = pytest.mark.usefixtures("scheduler", "extender")
+pytestmark = pytest.mark.usefixtures("scheduler")
 
 
-async def test_a_pod_is_bound_with_a_gpu(site: Site) -> None:
+async def test_a_pod_is_bound_with_a_gpu(extender: Extender, site: Site) -> None:
     node = await site.add_node("12Gi")
+    await extender.knows(node)
     await site.add_pod(a_pod("chat"), scheduler=SCHEDULER_NAME)
     assert await site.bound("chat") == (node, (f"{node}-0",))
 
 
-async def test_a_pod_of_two_gpus_is_bound_with_both(site: Site) -> None:
-    await site.add_node("12Gi")
-    node = await site.add_node("12Gi", "12Gi")
+async def test_a_pod_of_two_gpus_is_bound_with_both(extender: Extender, site: Site) -> None:
+    other, node = await site.add_node("12Gi"), await site.add_node("12Gi", "12Gi")
+    await extender.knows(other, node)
     await site.add_pod(a_pod("wide").gpus(2), scheduler=SCHEDULER_NAME)
     assert await site.bound("wide") == (node, (f"{node}-0", f"{node}-1"))
 
 
-async def test_of_two_nodes_the_one_is_taken_where_less_quality_is_lost(site: Site) -> None:
+async def test_of_two_nodes_the_one_is_taken_where_less_quality_is_lost(extender: Extender, site: Site) -> None:
     nodes = [await site.add_node("12Gi") for _ in range(2)]
+    await extender.knows(*nodes)
     for name in ("first", "second"):
         await site.add_pod(a_pod(name), scheduler=SCHEDULER_NAME)
         await site.bound(name)
     assert {(await site.bound(name))[0] for name in ("first", "second")} == {*nodes}
 
 
-async def test_a_pod_that_does_not_fit_waits_with_the_reason_and_is_bound_when_room_appears(site: Site) -> None:
+async def test_a_pod_that_does_not_fit_waits_with_the_reason_and_is_bound_when_room_appears(
+    extender: Extender, site: Site
+) -> None:
     # Five of eight units are free, but on no single GPU.
     node = await site.add_node("4Gi", "4Gi")
+    await extender.knows(node)
     small = a_pod("small").sizes(full="2Gi", floor="2Gi")
     await site.add_pod(small, scheduler=SCHEDULER_NAME)
     await site.bound("small")
@@ -57,8 +62,9 @@ async def test_a_pod_that_does_not_fit_waits_with_the_reason_and_is_bound_when_r
     assert (await site.bound("chat"))[0] == node
 
 
-async def test_twenty_pods_at_once_never_share_a_slice(site: Site) -> None:
+async def test_twenty_pods_at_once_never_share_a_slice(extender: Extender, site: Site) -> None:
     node = await site.add_node("12Gi", "12Gi")
+    await extender.knows(node)
     for number in range(20):
         image = a_pod(f"image-{number}").sizes(full="6Gi", floor="1843Mi")
         await site.add_pod(image, scheduler=SCHEDULER_NAME)
@@ -77,6 +83,7 @@ async def test_twenty_pods_at_once_never_share_a_slice(site: Site) -> None:
         await site.delete(first)
 
         async def refilled(left: int = 19 - rounds) -> Counter[tuple[str, tuple[str, ...]]] | None:
+            await site.wake()
             pods = await site.pods()
             places = [place for pod in pods if (place := where(pod)) is not None]
             assert max(Counter(places).values()) <= 6
@@ -85,8 +92,8 @@ async def test_twenty_pods_at_once_never_share_a_slice(site: Site) -> None:
         assert await eventually(refilled, "twelfth pod") == expected
 
 
-async def test_a_pod_that_never_fits_is_told_so_and_asked_about_no_more(site: Site, extender: Extender) -> None:
-    await site.add_node("3Gi", "3Gi")
+async def test_a_pod_that_never_fits_is_told_so_and_asked_about_no_more(extender: Extender, site: Site) -> None:
+    await extender.knows(await site.add_node("3Gi", "3Gi"))
     await site.add_pod(a_pod("chat"), scheduler=SCHEDULER_NAME)
 
     async def told() -> str | None:

@@ -10,7 +10,7 @@ from tests.unit.extender.builders import a_node, a_pod
 async def test_a_pod_is_filtered_ranked_and_bound_with_its_gpu(extender: Extender, site: Site) -> None:
     large, small = await site.add_node("24Gi", "12Gi"), await site.add_node("3Gi")
     pod = await site.add_pod(a_pod("chat"))
-    await _reported(extender, large, small)
+    await extender.knows(large, small)
     assert await extender.filter(pod, large, small) == {
         "NodeNames": [large],
         "FailedNodes": {},
@@ -26,7 +26,7 @@ async def test_a_pod_is_filtered_ranked_and_bound_with_its_gpu(extender: Extende
 async def test_all_of_the_score_goes_to_one_node(extender: Extender, site: Site) -> None:
     nodes = [await site.add_node("12Gi") for _ in range(3)]
     pod = await site.add_pod(a_pod("chat"))
-    await _reported(extender, *nodes)
+    await extender.knows(*nodes)
     scores = {answer["Host"]: answer["Score"] for answer in await extender.prioritize(pod, *nodes)}
     assert scores == {name: 10 if name == min(nodes) else 0 for name in nodes}
 
@@ -50,7 +50,7 @@ async def test_a_pod_without_vram_passes_everywhere_and_is_bound_without_gpus(ex
 async def test_of_two_filters_at_the_same_time_for_one_free_slot_one_passes(extender: Extender, site: Site) -> None:
     nodes = [await site.add_node("7Gi") for _ in range(20)]
     pods = [await site.add_pod(a_pod(f"chat-{number}")) for number in range(2)]
-    await _reported(extender, *nodes)
+    await extender.knows(*nodes)
     for node in nodes:
         answers = await asyncio.gather(*(extender.filter(pod, node) for pod in pods))
         assert sorted(len(answer["NodeNames"]) for answer in answers) == [0, 1]
@@ -59,7 +59,7 @@ async def test_of_two_filters_at_the_same_time_for_one_free_slot_one_passes(exte
 async def test_bind_asked_twice_at_once_binds_once(extender: Extender, site: Site) -> None:
     node = await site.add_node("12Gi")
     pod = await site.add_pod(a_pod("chat"))
-    await _reported(extender, node)
+    await extender.knows(node)
     assert set(await asyncio.gather(extender.bind(pod, node), extender.bind(pod, node))) == {""}
     assert await extender.bind(pod, node) == ""
     assert where(await site.pod("chat")) == (node, (f"{node}-0",))
@@ -68,7 +68,7 @@ async def test_bind_asked_twice_at_once_binds_once(extender: Extender, site: Sit
 async def test_a_pod_that_was_deleted_is_not_bound_and_leaves_its_room(extender: Extender, site: Site) -> None:
     node = await site.add_node("7Gi")
     pod = await site.add_pod(a_pod("chat"))
-    await _reported(extender, node)
+    await extender.knows(node)
     assert (await extender.filter(pod, node))["NodeNames"] == [node]
     await site.delete("chat")
     error = await extender.bind(pod, node)
@@ -79,7 +79,7 @@ async def test_a_pod_that_was_deleted_is_not_bound_and_leaves_its_room(extender:
 async def test_a_pod_that_took_a_deleted_pods_name_is_not_bound_in_its_place(extender: Extender, site: Site) -> None:
     node = await site.add_node("12Gi")
     first = await site.add_pod(a_pod("chat"))
-    await _reported(extender, node)
+    await extender.knows(node)
     await extender.filter(first, node)
     await site.delete("chat")
     await site.add_pod(a_pod("chat"))
@@ -139,7 +139,7 @@ async def test_a_body_that_does_not_come_is_given_up(extender: Extender) -> None
 async def test_what_it_knows_and_counts_can_be_looked_at(extender: Extender, site: Site) -> None:
     node = await site.add_node("12Gi")
     pod = await site.add_pod(a_pod("chat"))
-    await _reported(extender, node)
+    await extender.knows(node)
     await extender.filter(pod, node)
     _, text = await extender.get(f"http://{extender.address}/debug/ledger")
     [claim] = json.loads(text)[node]["claims"]
@@ -147,13 +147,3 @@ async def test_what_it_knows_and_counts_can_be_looked_at(extender: Extender, sit
     _, metrics = await extender.get(f"http://{extender.health}/metrics")
     assert 'arbiter_extender_request_seconds_count{verb="filter"}' in metrics
     assert "arbiter_ledger_drift_total" in metrics
-
-
-async def _reported(extender: Extender, *nodes: str) -> None:
-    """Waits until the extender's watch has shown these nodes."""
-
-    async def look() -> bool | None:
-        _, text = await extender.get(f"http://{extender.address}/debug/ledger")
-        return True if {*nodes} <= {name for name, view in json.loads(text).items() if view["room"]["gpus"]} else None
-
-    await eventually(look, "report")
