@@ -116,10 +116,13 @@ class Observer:
         nodes = (self._get(f"{_GROUP}/gpunodes") or {}).get("items", [])
         return [_gpu(node, gpu) for node in nodes for gpu in node.get("status", {}).get("gpus", [])]
 
-    def event(self, namespace: str, name: str, reason: str) -> str | None:
-        """The message of an event about an object."""
+    def event(self, namespace: str, pod: str, reason: str) -> str | None:
+        """The message of the latest event about a pod."""
         items = (self._get(f"/api/v1/namespaces/{namespace}/events") or {}).get("items", [])
-        messages = [e["message"] for e in items if e["reason"] == reason and e["involvedObject"]["name"] == name]
+        about = {"kind": "Pod", "name": pod}
+        messages = [
+            e["message"] for e in items if e["reason"] == reason and about.items() <= e["involvedObject"].items()
+        ]
         return messages[-1] if messages else None
 
     def file(self, pod: PodView) -> FileView | None:

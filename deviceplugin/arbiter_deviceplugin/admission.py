@@ -18,6 +18,7 @@ from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
 from arbiter_deviceplugin.matching import ListedContainer, being_admitted, holder_of, without_slices
 from arbiter_deviceplugin.pods import NodePods
 from arbiter_deviceplugin.slices import SliceId, preferred
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
 
 _log = logging.getLogger(__name__)
@@ -136,10 +137,16 @@ class Admission:
         except KubeletError as error:
             _log.warning("slices preferred without knowing the pod error=%s", error)
             return ()
-        unseen = frozenset(key for key in without_slices(listed) if not self._pods.knows(key))
+        unseen = frozenset(key for key in without_slices(listed) if not self._pods.knows(key) or self._is_old(key))
         await self._pods.fetch_all(unseen)
-        pod = being_admitted(listed, self._pods.asking, size=size, node=self._node)
+        asking = {key: pod for key, pod in self._pods.asking.items() if not self._is_old(key)}
+        pod = being_admitted(listed, asking, size=size, node=self._node)
         return pod.gpus if pod else ()
+
+    def _is_old(self, key: ObjectKey) -> bool:
+        """Whether the pod that is known by this name has its slices already: only another of that name can ask."""
+        pod = self._pods.asking.get(key)
+        return pod is not None and self._allocations.of_pod(pod.uid) is not None
 
     async def _pod_of(self, holder: ListedContainer, allocation: Allocation) -> GpuPod:
         pod = self._pods.asking.get(holder.pod)

@@ -4,7 +4,7 @@ Bytes are freed on these answers, so each of them needs two witnesses: what the 
 Pure. Imports the engine's events and statuses and the API's objects.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from arbiter.ids import PodUid
@@ -27,6 +27,7 @@ class Lifetimes:
     """What was seen of starts and processes, look after look."""
 
     _containers: dict[tuple[PodUid, int], str] = field(default_factory=dict)
+    _exited: set[tuple[PodUid, int]] = field(default_factory=set)
     _absent: frozenset[PodUid] = frozenset()
     is_waiting: bool = False
     """Whether a pod is over that may have a process still."""
@@ -45,25 +46,32 @@ class Lifetimes:
         if status is None or container is None or container in alive.containers:
             return None
         is_last = container_id(status) == container and status.state.running is None
-        return Exited(uid, start.number) if is_last else None
+        if not is_last:
+            return None
+        self._exited.add((uid, start.number))
+        return Exited(uid, start.number)
 
-    def ended(self, statuses: Iterable[GrantStatus], pods: Mapping[PodUid, Pod], alive: Alive) -> list[Ended]:
-        """The pods that are over: finished or gone, and without a process in this look and the one before.
+    def ended(self, statuses: Collection[GrantStatus], pods: Mapping[PodUid, Pod], alive: Alive) -> list[Ended]:
+        """The pods that are over.
 
+        A finished pod is, once its last start is known to have exited: nothing is started in it any more. Else it
+        takes a finished or vanished pod without any process in this look and the one before, its sandbox included.
         Twice, because a process that is being forked can be missed by one walk through /proc.
         """
-        over = {status.uid for status in statuses if status.gone or _is_finished(pods.get(status.uid))}
+        finished = {status.uid: status for status in statuses if _is_finished(pods.get(status.uid))}
+        exited = {uid for uid, status in finished.items() if (uid, status.start) in self._exited}
+        over = finished.keys() | {status.uid for status in statuses if status.gone}
         absent = frozenset(over - alive.pods)
-        twice = sorted(absent & self._absent)
+        ended = sorted(exited | (absent & self._absent))
         self._absent = absent
-        self.is_waiting = len(over) > len(twice)
-        for uid in twice:
+        self.is_waiting = len(over) > len(ended)
+        for uid in ended:
             self._forget(uid)
-        return [Ended(uid) for uid in twice]
+        return [Ended(uid) for uid in ended]
 
     def _forget(self, uid: PodUid) -> None:
-        for key in [key for key in self._containers if key[0] == uid]:
-            del self._containers[key]
+        self._containers = {key: container for key, container in self._containers.items() if key[0] != uid}
+        self._exited = {key for key in self._exited if key[0] != uid}
 
 
 def _is_finished(pod: Pod | None) -> bool:

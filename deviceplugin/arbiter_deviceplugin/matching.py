@@ -22,13 +22,16 @@ class ListedContainer:
 
 
 def without_slices(listed: Iterable[ListedContainer]) -> frozenset[ObjectKey]:
-    """The listed pods that hold no VRAM: the one that is being admitted is among them, those to come are not."""
-    everybody, holders = set(), set()
-    for container in listed:
-        everybody.add(container.pod)
-        if container.slices:
-            holders.add(container.pod)
-    return frozenset(everybody - holders)
+    """The listed pods that hold no VRAM: the one that is being admitted is among them, those to come are not.
+
+    A pod may be listed twice, as its predecessor of the same name while that one still ends and as itself.
+    """
+    containers = tuple(listed)
+    holding = {(container.pod, container.name) for container in containers if container.slices}
+    empty = {(container.pod, container.name) for container in containers if not container.slices}
+    holders = {pod for pod, _ in holding}
+    listed_twice = {pod for pod, _ in empty & holding}
+    return frozenset({pod for pod, _ in empty} - holders | listed_twice)
 
 
 def being_admitted(

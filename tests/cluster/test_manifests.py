@@ -94,6 +94,9 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     """One node with GPUs of 12 and 24 GiB, and nothing on it."""
     yield cluster
     cluster.kubectl("delete", "gpuallocations,pods", "--all", "--timeout=90s")
+    # Placement counts what may still be held, rightly; the plan starts from empty GPUs.
+    observer = Observer(cluster)
+    observer.wait("all bytes to be free", partial(nothing_granted, observer), component="device-plugin/gpu-1")
     set_mode(cluster, "Adaptive")
 
 
@@ -123,6 +126,11 @@ def set_mode(cluster: Cluster, mode: str) -> None:
     """Changes the default policy."""
     patch = json.dumps({"spec": {"mode": mode}})
     cluster.kubectl("patch", "qualitypolicy", "default", "--type=merge", f"--patch={patch}")
+
+
+def nothing_granted(observer: Observer) -> bool | None:
+    """True once no container is known on any GPU."""
+    return None if any(gpu.granted for gpu in observer.gpus()) else True
 
 
 def bound(observer: Observer, workload: Workload) -> bool | None:

@@ -86,7 +86,7 @@ def test_a_target_that_somebody_wrote_is_left_out_with_a_warning(cluster: Cluste
         f"to ask for a minimum write {A}/quality-minimum." in str(warned.value)
     )
     with pytest.raises(CommandError, match=rf"{A}/quality-target"):
-        cluster.kubectl("annotate", "pod", workload.name, "--overwrite", f"{A}/quality-target=1.000")
+        cluster.kubectl("annotate", "pod", workload.name, "--overwrite", f"{A}/quality-target=0.999")
     cluster.kubectl("delete", "pod,gpua", workload.name, "--timeout=60s")
 
 

@@ -67,11 +67,7 @@ def test_kubectl_shows_what_a_person_needs(small: Cluster) -> None:
         small.kubectl("apply", "-f", "-", stdin=workload.manifest)
     settled_at(observer, CHAT, 0.904)
     settled_at(observer, POSTERS, 0.493)
-    observer.wait(
-        "the size that chat confirmed",
-        lambda: True if "Applied" in small.kubectl("describe", "gpua", CHAT.name) else None,
-        component="operator",
-    )
+    confirmed(small, observer, CHAT)
 
     table = small.kubectl("get", "gpua,gpun,qpol", "-A")
     described = small.kubectl("describe", "gpua", CHAT.name)
@@ -80,8 +76,8 @@ def test_kubectl_shows_what_a_person_needs(small: Cluster) -> None:
         "NAMESPACE NAME TYPE PRIORITY FULL FLOOR PODS QUALITY PHASE AGE",
         "default gpuallocation.arbiter.infernum.io/chat LlmInference High 10Gi 4Gi 1/1 0.904 Reduced",
         "default gpuallocation.arbiter.infernum.io/posters ImageGeneration Background 6Gi 1843Mi 1/1 0.493 Reduced",
-        "NAME GPUS USABLE FLOORS GRANTED USED HEALTHY ENFORCEMENT AGE",
-        "NAME MODE THRESHOLD NODES AGE",
+        "NAMESPACE NAME GPUS USABLE FLOORS GRANTED USED HEALTHY ENFORCEMENT AGE",
+        "NAMESPACE NAME MODE THRESHOLD NODES AGE",
         "qualitypolicy.arbiter.infernum.io/default Adaptive 1 1",
     }
     assert re.search(r"gpunode\.arbiter\.infernum\.io/gpu-1 +1 +12Gi +\S+ +12284Mi ", table)
@@ -89,6 +85,15 @@ def test_kubectl_shows_what_a_person_needs(small: Cluster) -> None:
     assert re.search(r"revision \d+ applied", described)
     assert re.search(
         r"QualityReduced .*1\.000 -> 0\.904 \(9256Mi\): default/posters \(Background\) joined gpu-1/0", described
+    )
+
+
+def confirmed(cluster: Cluster, observer: Observer, workload: Workload) -> None:
+    """Waits until the container's acknowledgement stands in the allocation's conditions."""
+    observer.wait(
+        f"the size that {workload.key} confirmed",
+        lambda: True if "Applied" in cluster.kubectl("describe", "gpua", workload.name) else None,
+        component="operator",
     )
 
 
@@ -101,6 +106,7 @@ def test_a_pod_that_fits_nowhere_waits_and_its_events_say_why(small: Cluster) ->
     observer = Observer(small)
     small.kubectl("apply", "-f", "-", stdin=CHAT.manifest)
     settled_at(observer, CHAT, 1.0)
+    confirmed(small, observer, CHAT)
     render = Workload(name="render", workload_type="VideoGeneration", priority="Low", full="24Gi", floor="10Gi")
     small.kubectl("apply", "-f", "-", stdin=render.manifest)
 
@@ -114,4 +120,4 @@ def test_a_pod_that_fits_nowhere_waits_and_its_events_say_why(small: Cluster) ->
     )
 
     assert message.startswith("needs 10Gi on one GPU; gpu-1/0 has 8Gi")
-    assert "no GPU with room for the floor" in scheduler
+    assert "1 Insufficient arbiter.infernum.io/vram" in scheduler

@@ -63,9 +63,7 @@ DEFINITIONS = (
         short_name="qpol",
         columns=(
             Column("Mode", ".spec.mode"),
-            Column("Adaptive", ".spec.adaptive", "boolean"),
-            Column("Overdue", ".spec.overdue"),
-            Column("Weight", ".spec.weight", "integer"),
+            Column("Threshold", ".spec.pressureThreshold", "number"),
             Column("Nodes", ".status.nodes", "integer"),
             _AGE,
         ),

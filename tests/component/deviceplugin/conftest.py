@@ -14,6 +14,7 @@ from hack.cluster.controlplane import ControlPlane
 from hack.cluster.paths import REPOSITORY
 from tests.component.deviceplugin.fake_kubelet import FakeKubelet, fake_kubelet
 from tests.component.deviceplugin.support import AgentProcess, Place, Site, eventually, gpu, make_node
+from tests.component.kube.support import Cable
 
 NAMESPACE = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "arbiter-system"}}'
 
@@ -45,12 +46,23 @@ async def kubelet(place: Place) -> AsyncIterator[FakeKubelet]:
 
 
 @pytest.fixture
-async def site(api: ControlPlane, place: Place, kubelet: FakeKubelet) -> AsyncIterator[Site]:
+async def cable(api: ControlPlane) -> AsyncIterator[Cable]:
+    """What connects the agent to the API server."""
+    cable = Cable(api.place.ports.apiserver)
+    await cable.open()
+    yield cable
+    await cable.cut()
+
+
+@pytest.fixture
+async def site(api: ControlPlane, place: Place, kubelet: FakeKubelet, cable: Cable) -> AsyncIterator[Site]:
     """Two GPUs of 12 GiB; the agent is running and registered."""
     node = f"node-{secrets.token_hex(4)}"
     async with await KubeClient.connect(api.admin_kubeconfig, component="test") as client:
         await make_node(client, node)
-        kubeconfig = api.service_account_kubeconfig("arbiter-system", "arbiter-device-plugin", node=node)
+        direct = api.service_account_kubeconfig("arbiter-system", "arbiter-device-plugin", node=node)
+        kubeconfig = place.root / "kubeconfig"
+        kubeconfig.write_text(direct.read_text().replace(api.server, f"https://127.0.0.1:{cable.port}"))
         agent = AgentProcess(kubeconfig, node=node, place=place)
         site = Site(client=client, node=node, place=place, kubelet=kubelet, agent=agent)
         await site.open()

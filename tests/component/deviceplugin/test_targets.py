@@ -3,13 +3,14 @@
 import asyncio
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.disk import Disk
 from arbiter_kube.api.gpunode import GrantState
-from tests.component.deviceplugin.support import Site, eventually
+from tests.component.deviceplugin.support import Engine, Json, Site, eventually
 from tests.unit.extender.builders import a_pod
 
 HIGH = a_pod("chat").sizes(full="10Gi", floor="4Gi")
@@ -89,13 +90,12 @@ async def test_connections_beyond_the_limit_are_closed(site: Site) -> None:
     assert await asyncio.wait_for(pairs[-1][0].read(), 5) == b""
     for _, writer in pairs:
         writer.close()
-    assert (await eventually(lambda: _asked(site, chat.engine), "served question"))["revision"] == 1
+    assert (await eventually(lambda: _asked(chat.engine), "served question"))["revision"] == 1
 
 
-async def _asked(site: Site, engine: object) -> object:
-    ask = engine.ask  # type: ignore[attr-defined] # an Engine
+async def _asked(engine: Engine) -> Json:
     try:
-        return await ask()
+        return await engine.ask()
     except (AssertionError, OSError):
         return None
 
@@ -145,6 +145,6 @@ async def test_with_measured_use_a_shrink_counts_once_it_is_seen(site: Site) -> 
     await site.eventually_grant(chat.pod, lambda grant: grant.held == 5 * GIB, "confirmed shrink")
 
 
-def _file(directory: object) -> object:
-    path = directory / "quality.json"  # type: ignore[operator] # a Path
+def _file(directory: Path) -> Json:
+    path = directory / "quality.json"
     return json.loads(path.read_text()) if path.exists() else None

@@ -1,5 +1,6 @@
 """When a start or a pod is over."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from arbiter.ids import GpuUuid, PodUid
@@ -107,6 +108,24 @@ def test_a_finished_pod_has_ended_as_soon_as_its_sandbox_is_gone() -> None:
     done = pod(NEW, running=False, phase=PodPhase.SUCCEEDED)
 
     assert ends((False, done, lives()), (False, done, NOBODY), (False, done, NOBODY)) == [[], [], [Ended(UID)]]
+
+
+def test_a_finished_pod_whose_last_start_has_exited_has_ended_though_its_sandbox_lives() -> None:
+    lifetimes, running = Lifetimes(), pod(NEW, running=True)
+    done = pod(NEW, running=False, phase=PodPhase.SUCCEEDED)
+    lifetimes.note_running(UID, START, running, lives(NEW))
+
+    assert lifetimes.ended([grant(gone=False)], {UID: running}, lives(NEW)) == []
+    assert lifetimes.exited(UID, START, done, lives()) == Exited(UID, 2)
+    assert lifetimes.ended([grant(gone=False)], {UID: done}, lives()) == [Ended(UID)]
+
+
+def test_the_exit_of_an_earlier_start_does_not_end_a_finished_pod_at_once() -> None:
+    lifetimes, done = Lifetimes(), pod(NEW, running=False, began=1001.0, phase=PodPhase.FAILED)
+    lifetimes.note_running(UID, START, done, lives())
+    lifetimes.exited(UID, START, done, lives())
+
+    assert lifetimes.ended([replace(grant(gone=False), start=3)], {UID: done}, lives()) == []
 
 
 def test_a_live_pod_without_processes_has_not_ended() -> None:

@@ -42,6 +42,10 @@ def test_a_pod_that_wants_no_vram_is_not_meant() -> None:
     assert find(listed("web"), listed("chat"), pods=known(a_pod("chat"))) == "chat"
 
 
+def test_a_pod_is_meant_whose_predecessor_of_the_same_name_still_holds_its_slices() -> None:
+    assert find(listed("chat", "a::0"), listed("chat"), pods=known(a_pod("chat"))) == "chat"
+
+
 def test_a_finished_pod_that_an_old_kubelet_still_lists_is_not_meant() -> None:
     pods = known(a_pod("done").finished(), a_pod("chat"))
 
