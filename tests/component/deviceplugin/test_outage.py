@@ -47,6 +47,7 @@ async def test_an_agent_that_starts_meanwhile_keeps_what_containers_may_hold(sit
     chat = await site.run(CHAT)
     await cable.cut()
     site.agent.kill()
+    await eventually(lambda: not site.kubelet.healthy, "end of the former agent's offer")
     site.agent.start()
     await eventually(lambda: len(site.kubelet.healthy) == 24, "registration")
 
