@@ -45,6 +45,8 @@ from arbiter.workload import Resize
 GPUS = {GpuUuid("gpu-a"): 12 * GIB, GpuUuid("gpu-b"): 8 * GIB}
 POLICY = Policy(start_window=20.0, restore_interval=10.0)
 TOLERANCE = 64 * MIB
+ROUNDING = 1e-6
+"""Of times added up in floating point (s)."""
 
 
 @dataclass
@@ -324,7 +326,8 @@ class World:
         for times in self.grows.values():
             for first, start in enumerate(times):
                 for last, end in enumerate(times[first:], start=1):
-                    assert last <= 2 + (end - start) / POLICY.restore_interval, "restored too often"
+                    tokens = 2 + (end - start + ROUNDING) / POLICY.restore_interval
+                    assert last <= tokens, "restored too often"
 
     # A fair end: nothing fails any more, everybody gives back, targets are feasible
 
