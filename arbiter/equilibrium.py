@@ -17,12 +17,16 @@ from arbiter.workload import Pressure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One container with VRAM on `gpus`. `held`: bytes per GPU that it keeps whatever the price; None: as demanded."""
+    """One container with VRAM on `gpus`. `held`: bytes per GPU that it keeps whatever the price; None: as demanded.
+
+    `name` is what people call it; it decides between equals, so that a plan made before the UIDs exist comes true.
+    """
 
     uid: PodUid
     demand: Demand
     gpus: tuple[GpuUuid, ...]
     held: int | None = None
+    name: str = ""
 
     @property
     def gives_way(self) -> bool:
@@ -30,9 +34,9 @@ class Member:
         return self.held is None and not self.demand.is_fixed
 
     @property
-    def drop_order(self) -> tuple[int, PodUid]:
-        """Who goes down first where equals cannot all stay: lowest priority, then UID."""
-        return self.demand.priority.level, self.uid
+    def drop_order(self) -> tuple[int, str, PodUid]:
+        """Who goes down first where equals cannot all stay: lowest priority, then name, then UID."""
+        return self.demand.priority.level, self.name, self.uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Policy:
     pressure_threshold: Fraction = Fraction(1)
     shrink_grace: float = 30.0
     start_window: float = 180.0
-    restore_interval: float = 30.0
+    restore_interval: float = 10.0
     evict_overdue: bool = False
 
     @property

@@ -46,6 +46,11 @@ class PodView:
         text = self.annotations.get(_PREFIX + "quality-target")
         return None if text is None else float(text)
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The uuids of the GPUs that it was assigned."""
+        return tuple(filter(None, self.annotations.get(_PREFIX + "gpus", "").split(",")))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileView:
@@ -115,6 +120,13 @@ class Observer:
         """Every GPU, labelled as people call it: ``gpu-1/0``."""
         nodes = (self._get(f"{_GROUP}/gpunodes") or {}).get("items", [])
         return [_gpu(node, gpu) for node in nodes for gpu in node.get("status", {}).get("gpus", [])]
+
+    def confirmed(self, pod: PodView) -> bool:
+        """Whether the container has acknowledged the size that its node granted it."""
+        nodes = (self._get(f"{_GROUP}/gpunodes") or {}).get("items", [])
+        grants = [grant for node in nodes for grant in node.get("status", {}).get("grants", [])]
+        mine = [grant for grant in grants if (grant["namespace"], grant["pod"]) == (pod.namespace, pod.name)]
+        return any(grant.get("applied") == grant.get("granted") is not None for grant in mine)
 
     def event(self, namespace: str, pod: str, reason: str) -> str | None:
         """The message of the latest event about a pod."""

@@ -170,7 +170,9 @@ def plan(request: Request, capacities: Mapping[GpuUuid, int], *, unit: int) -> P
             unplaced.append(Unplaced(candidate, _why_not(node, candidate.demand)))
             continue
         placed.append((candidate, choice.gpus))
-        member = Member(uid=candidate.uid, demand=candidate.demand, gpus=choice.gpus)
+        member = Member(
+            uid=candidate.uid, name=f"{candidate.namespace}/{candidate.name}", demand=candidate.demand, gpus=choice.gpus
+        )
         for uuid in choice.gpus:
             rooms[uuid] = replace(rooms[uuid], members=(*rooms[uuid].members, member))
     members = {member.uid: member for room in rooms.values() for member in room.members}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.cluster import Cluster
-from hack.observe import FileView, Observer
+from hack.observe import Observer
 from tests.cluster.workloads import Workload
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -106,20 +107,18 @@ def test_containers_read_what_plan_says(empty: Cluster, scene: Scene, tmp_path: 
     set_mode(empty, scene.mode)
     for workload in scene.workloads:
         empty.kubectl("apply", "-f", "-", stdin=workload.manifest)
-        observer.wait(f"{workload.key} to be bound", partial(bound, observer, workload), component="arbiter-scheduler")
+        # Until it can move, a container counts with all that it was granted, and the next is placed accordingly.
+        observer.wait(f"{workload.key} to move", partial(moves, observer, workload), component="device-plugin/gpu-1")
 
-    planned = plan(scene, tmp_path)
+    planned = plan(scene, neighbours(observer, scene), tmp_path)
 
     assert set(planned) == {workload.name for workload in scene.workloads}
     for name, quality in planned.items():
-        file = observer.wait(
-            f"{name} to read {quality}",
-            partial(at_quality, observer, name, quality),
+        observer.wait(
+            f"file, annotation and status of {name} to say {quality}",
+            partial(all_say, observer, name, quality),
             component="device-plugin/gpu-1",
         )
-        pod = observer.pod("default", name)
-        assert pod is not None
-        assert pod.quality == file.quality == observer.allocation_quality("default", name)
 
 
 def set_mode(cluster: Cluster, mode: str) -> None:
@@ -133,26 +132,44 @@ def nothing_granted(observer: Observer) -> bool | None:
     return None if any(gpu.granted for gpu in observer.gpus()) else True
 
 
-def bound(observer: Observer, workload: Workload) -> bool | None:
-    """True once the pod has a node."""
+def moves(observer: Observer, workload: Workload) -> bool | None:
+    """True once the pod's container has acknowledged what it was granted."""
     pod = observer.pod(workload.namespace, workload.name)
-    return True if pod is not None and pod.node else None
+    return True if pod is not None and observer.confirmed(pod) else None
 
 
-def at_quality(observer: Observer, name: str, quality: float) -> FileView | None:
-    """The container's file once it says this quality, to the figure's last digit."""
+def all_say(observer: Observer, name: str, quality: float) -> bool | None:
+    """True once the container's file, the pod's annotation and the allocation's status say this quality."""
     pod = observer.pod("default", name)
-    if pod is None or pod.phase != "Running" or pod.quality is None or abs(pod.quality - quality) > 0.001:
+    if pod is None or pod.phase != "Running":
         return None
     file = observer.file(pod)
-    return file if file is not None and abs(file.quality - quality) <= 0.001 else None
+    told = (file.quality if file else None, pod.quality, observer.allocation_quality("default", name))
+    return True if all(figure is not None and abs(figure - quality) <= 0.001 for figure in told) else None
 
 
-def plan(scene: Scene, directory: Path) -> dict[str, float]:
-    """Qualities by name, as the command prints them."""
-    path = directory / "scene.yaml"
-    path.write_text("---\n".join(workload.manifest for workload in scene.workloads))
-    command = [str(Path(sys.executable).with_name("arbiter")), "plan", "-f", str(path), "--gpu", "12Gi,24Gi"]
-    answer = subprocess.run([*command, "--mode", scene.mode, "-o", "json"], capture_output=True, text=True, check=True)
-    gpus = json.loads(answer.stdout)["gpus"]
-    return {member["name"]: member["quality"] for gpu in gpus for member in gpu["members"]}
+def neighbours(observer: Observer, scene: Scene) -> dict[str, list[Workload]]:
+    """The workloads that share GPUs, by the sizes of those: a node's GPUs are one where a workload is on several."""
+    sizes = {gpu.uuid: f"{gpu.usable >> 20}Mi" for gpu in observer.gpus()}
+    pods = {pod.name: pod for pod in observer.pods("default")}
+    gpus = {workload.name: pods[workload.name].gpus for workload in scene.workloads}
+    coupled = any(len(uuids) > 1 for uuids in gpus.values())
+    groups: dict[str, list[Workload]] = defaultdict(list)
+    for workload in scene.workloads:
+        together = sizes if coupled else gpus[workload.name]
+        groups[",".join(sizes[uuid] for uuid in together)].append(workload)
+    return groups
+
+
+def plan(scene: Scene, groups: dict[str, list[Workload]], directory: Path) -> dict[str, float]:
+    """Qualities by name, as the command prints them for each group on its GPUs."""
+    qualities = {}
+    for gpus, workloads in groups.items():
+        path = directory / "scene.yaml"
+        path.write_text("---\n".join(workload.manifest for workload in workloads))
+        command = [str(Path(sys.executable).with_name("arbiter")), "plan", "-f", str(path), "--gpu", gpus]
+        options = ["--mode", scene.mode, "-o", "json"]
+        answer = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        members = (member for gpu in json.loads(answer.stdout)["gpus"] for member in gpu["members"])
+        qualities.update({member["name"]: member["quality"] for member in members})
+    return qualities

@@ -15,7 +15,7 @@ _GIVES_WAY = (GrantState.GATED, GrantState.STARTING, GrantState.MOVABLE, GrantSt
 
 def member(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> Member:
     """The pod as a member of its GPUs: movable, or held at what it may hold."""
-    return Member(uid=pod.uid, demand=pod.demand, gpus=pod.gpus, held=_held(pod, grant, policy=policy))
+    return Member(uid=pod.uid, demand=pod.demand, gpus=pod.gpus, held=_held(pod, grant, policy=policy), name=pod.key)
 
 
 def _held(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> int | None:

@@ -33,7 +33,7 @@ class QualityPolicySpec(ApiModel):
     pressure_threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     shrink_grace: Duration = "30s"
     start_window: Duration = "3m"
-    restore_interval: Duration = "30s"
+    restore_interval: Duration = "10s"
     overdue: Literal["Wait", "Evict"] = "Wait"
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] | None = None
     weight: Annotated[int, Field(ge=0, le=1000)] = 0
