@@ -84,7 +84,8 @@ class Ended:
     """No process of the pod lives and none will start again.
 
     True of a pod in a terminal phase, or of one that has vanished and that the node has cleaned up. An empty process
-    list is no proof while a released start may still be on its way.
+    list is no proof while a released start may still be on its way. Repeat it while a status still shows the pod: a
+    crash may have kept the engine from hearing it.
     """
 
     uid: PodUid

@@ -299,7 +299,7 @@ class World:
 
     def may_end(self, uid: PodUid) -> bool:
         pod = self.pods[uid]
-        return uid not in self.ended and not pod.in_api and pod.process is None and pod.rpc is None
+        return not pod.in_api and pod.process is None and pod.rpc is None
 
     def end(self, uid: PodUid) -> None:
         self.ended.add(uid)
@@ -356,10 +356,12 @@ class World:
     def clean_up(self) -> None:
         self.deliver(len(self.log))
         for uid, pod in self.pods.items():
-            if not pod.in_api and uid not in self.ended:
-                if pod.process:
-                    self.die(uid)
-                pod.rpc = None
+            if pod.in_api:
+                continue
+            if pod.process:
+                self.die(uid)
+            pod.rpc = None
+            if any(status.uid == uid for status in self.engine.statuses()):
                 self.end(uid)
 
     def live(self) -> Iterable[Pod]:
