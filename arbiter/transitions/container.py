@@ -94,9 +94,12 @@ class Container:
         return not self.ready and self.may_still_answer(now=now, window=window)
 
     def is_resizable(self, policy: Policy) -> bool:
-        """Whether its size may change while it runs, once it has acknowledged."""
+        """Whether its size may change while it runs, once it has acknowledged.
+
+        A demand of one size is no exception: an edit may have left only that size to a container with another.
+        """
         demand = self.demand
-        return demand is not None and demand.resize is Resize.IN_PLACE and not demand.is_fixed and not policy.sizes_once
+        return demand is not None and demand.resize is Resize.IN_PLACE and not policy.sizes_once
 
     def observe(self, pod: PodObserved) -> None:
         """Take over what the watch shows of its pod."""

@@ -35,7 +35,8 @@ def main() -> int:
         print("\n".join(error.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]), file=sys.stderr)
         return 1
     print(
-        f"\nCluster stays up: export KUBECONFIG={os.path.relpath(cluster.kubeconfig)} PATH=$PATH:{binaries.directory()}\n"
+        "\nCluster stays up: "
+        f"export KUBECONFIG={os.path.relpath(cluster.kubeconfig)} PATH=$PATH:{binaries.directory()}\n"
         "Look: kubectl get gpua,gpun,qpol -A     kubectl describe gpua chat -n team-a\n"
         f"      kubectl logs {chat} -n team-a\n"
         "Stop: make cluster-down"

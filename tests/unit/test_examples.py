@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from arbiter_kube.api import API_VERSION, VRAM_RESOURCE
-from arbiter_kube.api.annotations import ALLOCATION, PEOPLE_KEYS, inline_request
-from arbiter_kube.api.gpuallocation import GpuAllocation
 
 from arbiter.demand import Demand, resolve
 from arbiter.units import GIB, MIB
 from arbiter.workload import Priority, WorkloadType
+from arbiter_kube.api import API_VERSION, VRAM_RESOURCE
+from arbiter_kube.api.annotations import ALLOCATION, PEOPLE_KEYS, inline_request
+from arbiter_kube.api.gpuallocation import GpuAllocation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.yaml"))

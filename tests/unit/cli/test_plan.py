@@ -310,7 +310,8 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     ),
     "a vram of ten in an allocation": (
         [allocation(vram={"full": "ten"})],
-        ': GpuAllocation default/chat: spec.vram.full: "ten" is no size; write a number with a unit, such as 10Gi or 1843Mi.',
+        ': GpuAllocation default/chat: spec.vram.full: "ten" is no size; '
+        "write a number with a unit, such as 10Gi or 1843Mi.",
     ),
     "an allocation that does not exist": (
         [allocation(), pod("chat", template(allocation="caht"))],
