@@ -10,7 +10,7 @@ from fractions import Fraction
 from arbiter.demand import Demand, DemandDefaults, InvalidDemandError, resolve
 from arbiter.equilibrium import Equilibrium, Member, solve
 from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.placement import GpuRoom, NodeRoom, choose_gpus
+from arbiter.placement import GpuRoom, NodeRoom, choose
 from arbiter.policy import Policy
 from arbiter.units import format_bytes, slices_for
 from arbiter.workload import PolicyMode
@@ -165,7 +165,7 @@ def plan(request: Request, capacities: Mapping[GpuUuid, int], *, unit: int) -> P
     unplaced: list[Unplaced] = []
     for candidate in request.candidates:
         node = NodeRoom(name=NodeName("plan"), gpus=tuple(rooms.values()), policy=request.policy, unit=unit)
-        choice = choose_gpus(node, candidate.demand)
+        choice = choose((node,), candidate.demand)
         if choice is None:
             unplaced.append(Unplaced(candidate, _why_not(node, candidate.demand)))
             continue

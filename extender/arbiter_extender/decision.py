@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from arbiter.demand import Demand
 from arbiter.ids import NodeName
-from arbiter.placement import choose, choose_gpus, fits
+from arbiter.placement import choose, fits
 from arbiter.units import format_bytes, slices_for
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.occupancy import NodeOccupancy, Placement, slices_per_gpu
@@ -71,7 +71,7 @@ def prioritize(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName], *, now: f
     """The best of the nodes and its GPUs, to be held softly; None where none has room any more."""
     views = (ledger.node(name, now=now, besides=pod.uid) for name in nodes)
     best = choose((view.room for view in views if view is not None), needed(pod, unit=ledger.unit))
-    return None if best is None else Placement(node=best[0], gpus=best[1])
+    return None if best is None else Placement(node=best.node, gpus=best.gpus)
 
 
 def plan_bind(ledger: Ledger, pod: GpuPod, node: NodeName, *, now: float) -> Placement | Refusal:
@@ -88,7 +88,7 @@ def plan_bind(ledger: Ledger, pod: GpuPod, node: NodeName, *, now: float) -> Pla
     held = ledger.soft_hold(pod.uid)
     if held is not None and held.node == node and _still_fits(view, demand, held):
         return held
-    choice = choose_gpus(view.room, demand)
+    choice = choose((view.room,), demand)
     if choice is None:
         return Refusal(
             f"{pod.key} cannot be bound to {node}: the room for its floor of {format_bytes(demand.floor)} "

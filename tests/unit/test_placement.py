@@ -1,15 +1,18 @@
 """Where a demand is placed: room in bytes and in slices, then nobody's loss, then the tightest fit."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations
+from random import Random
 
 import pytest
 
+from arbiter import placement
 from arbiter.demand import Demand, DemandRequest, resolve
-from arbiter.equilibrium import Member
+from arbiter.equilibrium import Equilibrium, Member, solve
 from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.placement import Choice, GpuRoom, NodeRoom, choose, choose_gpus, fits
+from arbiter.placement import SOLVED, Choice, GpuRoom, NodeRoom, choose, fits
 from arbiter.policy import Policy
 from arbiter.units import GIB, MIB
 from arbiter.workload import Priority, WorkloadType
@@ -80,7 +83,7 @@ FITS = {
 def test_a_floor_fits(case: Fit) -> None:
     there = node("n", *case.gpus, unit=case.unit)
     assert fits(there, case.demand) is case.expected
-    assert (choose_gpus(there, case.demand) is not None) is case.expected
+    assert (choose((there,), case.demand) is not None) is case.expected
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,17 @@ PLACED = {
 @pytest.mark.parametrize("case", PLACED.values(), ids=PLACED.keys())
 def test_a_demand_is_placed(case: Placed) -> None:
     for nodes in permutations(case.nodes):
-        assert choose(nodes, case.demand) == case.expected
+        choice = choose(nodes, case.demand)
+        assert (choice and (choice.node, choice.gpus)) == case.expected
 
 
 def test_a_choice_says_what_it_costs() -> None:
     there = node("n", gpu("a", 12, member("x", SMALL, "a")))
 
-    assert choose_gpus(there, CHAT) == Choice(gpus=(GpuUuid("a"),), loss=Fraction(0), spare=Fraction(0))
-    crowded = choose_gpus(node("n", gpu("a", 11, member("x", SMALL, "a"))), CHAT)
+    assert choose((there,), CHAT) == Choice(
+        node=NodeName("n"), gpus=(GpuUuid("a"),), loss=Fraction(0), spare=Fraction(0)
+    )
+    crowded = choose((node("n", gpu("a", 11, member("x", SMALL, "a"))),), CHAT)
     assert crowded is not None
     assert crowded.spare == -GIB
     # Twelve GiB wanted, eleven there: two equal curves meet at 11/12, published as 0.916 each.
@@ -150,7 +156,7 @@ def test_a_choice_says_what_it_costs() -> None:
 def test_a_member_of_two_gpus_counts_once() -> None:
     wide = member("wide", demand(10, 4, gpu_count=2), "a", "b")
 
-    choice = choose_gpus(node("n", gpu("a", 11, wide), gpu("b", 11, wide)), SMALL)
+    choice = choose((node("n", gpu("a", 11, wide), gpu("b", 11, wide)),), SMALL)
 
     assert choice is not None
     assert choice.gpus == ("a",)
@@ -159,3 +165,57 @@ def test_a_member_of_two_gpus_counts_once() -> None:
 
 def test_the_least_slice_counts_to_the_byte() -> None:
     assert fits(node("n", GpuRoom(uuid=GpuUuid("a"), usable=2 * GIB), unit=GIB), demand(2, 1 + MIB / GIB))
+
+
+@pytest.fixture
+def solves(monkeypatch: pytest.MonkeyPatch) -> list[Equilibrium]:
+    """Every node that was solved."""
+    done: list[Equilibrium] = []
+
+    def counted(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Equilibrium:
+        done.append(solve(capacities, members, policy))
+        return done[-1]
+
+    monkeypatch.setattr(placement, "solve", counted)
+    return done
+
+
+def crowded_node(number: int, random: Random) -> NodeRoom:
+    """One GPU where nobody has its full size."""
+    uuid = f"g{number:03}"
+    others = [
+        member(f"{uuid}-{place}", demand(full, full / 2, priority=random.choice(list(Priority))), uuid)
+        for place, full in enumerate(random.choices((6, 8, 10, 14), k=2))
+    ]
+    return node(f"n{number:03}", gpu(uuid, 24, *others))
+
+
+def test_nothing_is_solved_where_some_gpu_takes_everybody_at_full_size(solves: list[Equilibrium]) -> None:
+    nodes = [crowded_node(number, Random(number)) for number in range(20)]
+
+    choice = choose([*nodes, node("roomy", gpu("roomy", 48))], demand(24, 4))
+
+    assert choice == Choice(
+        node=NodeName("roomy"), gpus=(GpuUuid("roomy"),), loss=Fraction(0), spare=Fraction(24 * GIB)
+    )
+    assert solves == []
+
+
+def test_what_is_solved_does_not_grow_with_the_cluster(solves: list[Equilibrium]) -> None:
+    assert choose([crowded_node(number, Random(number)) for number in range(200)], demand(24, 4)) is not None
+    # Each before and after.
+    assert len(solves) == 2 * SOLVED
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_not_solved_would_hardly_be_better(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = Random(seed)
+    nodes = [crowded_node(number, random) for number in range(100)]
+
+    chosen = choose(nodes, demand(24, 4))
+    monkeypatch.setattr(placement, "SOLVED", len(nodes))
+    best = choose(nodes, demand(24, 4))
+
+    assert chosen is not None
+    assert best is not None
+    assert best.loss <= chosen.loss <= best.loss + Fraction("0.1")
