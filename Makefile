@@ -42,7 +42,8 @@ unit: $(READY) ## Run unit and property tests
 component: $(READY) binaries ## Run tests against a real API server, scheduler and gRPC
 	@$(BIN)/pytest -q -n auto tests/component
 
-cluster-tests: $(READY) binaries ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
+cluster-tests: $(READY) ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
+	@$(BIN)/python -m hack.cluster prepare
 	@$(BIN)/pytest -q tests/cluster
 
 binaries: $(READY)
