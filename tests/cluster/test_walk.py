@@ -7,7 +7,7 @@ import pytest
 
 from hack.cluster.cluster import Cluster
 from hack.observe import FileView, Observer
-from tests.cluster.workloads import Workload
+from tests.cluster.workloads import Workload, as_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -86,6 +86,61 @@ def test_kubectl_shows_what_a_person_needs(small: Cluster) -> None:
     assert re.search(
         r"QualityReduced .*1\.000 -> 0\.904 \(9256Mi\): default/posters \(Background\) joined gpu-1/0", described
     )
+
+
+def test_pods_need_no_allocation_to_share(small: Cluster) -> None:
+    observer = Observer(small)
+    inline = CHAT.asking(name="inline")
+    pod = inline.pod
+    pod["metadata"]["annotations"] = {
+        "arbiter.infernum.io/workload-type": "LlmInference",
+        "arbiter.infernum.io/priority": "High",
+        "arbiter.infernum.io/vram-full": "10Gi",
+        "arbiter.infernum.io/vram-floor": "4Gi",
+    }
+    unmodified = CHAT.asking(name="unmodified").pod
+    del unmodified["metadata"]["annotations"]
+    unmodified["spec"]["containers"][0]["resources"]["limits"] = {"arbiter.infernum.io/vram": "5"}
+
+    small.kubectl("apply", "-f", "-", stdin=as_yaml(pod, unmodified))
+
+    assert read_by(observer, "inline", 0.7).vram == 7168 << 20
+    assert read_by(observer, "unmodified", 1.0).vram == 5120 << 20
+
+
+def test_every_replica_gets_a_grant_of_its_own(small: Cluster) -> None:
+    observer = Observer(small)
+    pod = CHAT.pod
+    metadata = {"labels": {"app": "chat"}, "annotations": pod["metadata"]["annotations"]}
+    template = {"metadata": metadata, "spec": pod["spec"]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "chat", "namespace": CHAT.namespace},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "chat"}}, "template": template},
+    }
+    small.kubectl("apply", "-f", "-", stdin=as_yaml(CHAT.allocation, deployment))
+
+    observer.wait(
+        "both replicas at 0.6",
+        lambda: True if [pod.quality for pod in observer.pods(CHAT.namespace)] == [0.6, 0.6] else None,
+        component="operator",
+    )
+    for pod in observer.pods(CHAT.namespace):
+        assert read_by(observer, pod.name, 0.6).vram == 6144 << 20
+    assert re.search(r"chat +LlmInference +High +10Gi +4Gi +2/2 +0\.6 +Reduced", small.kubectl("get", "gpua", "chat"))
+    small.kubectl("delete", "deployment", "chat", "--timeout=60s")
+
+
+def read_by(observer: Observer, name: str, quality: float) -> FileView:
+    """The container's file, once it says this quality."""
+
+    def read() -> FileView | None:
+        pod = observer.pod("default", name)
+        file = observer.file(pod) if pod is not None and pod.phase == "Running" else None
+        return file if file is not None and file.quality == quality else None
+
+    return observer.wait(f"{name} to read {quality}", read, component="device-plugin/gpu-1")
 
 
 def confirmed(cluster: Cluster, observer: Observer, workload: Workload) -> None:
