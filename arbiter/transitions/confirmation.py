@@ -30,8 +30,10 @@ def acknowledge(container: Container, event: Acknowledged, *, now: float) -> Non
     if event.revision < record.acknowledged:
         return
     container.record = replace(record, acknowledged=event.revision, applied=event.vram)
-    container.acknowledged_at = now
-    container.measure_at = now
+    if event.revision > record.acknowledged:
+        # A repetition moves neither, or a container that never stops repeating would outrun every measurement.
+        container.acknowledged_at = now
+        container.measure_at = now
 
 
 def measure(container: Container, event: Measured, *, now: float) -> None:

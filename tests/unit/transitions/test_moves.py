@@ -10,7 +10,9 @@ from arbiter.transitions import (
     GrantReason,
     GrantState,
     GrantStatus,
+    Measured,
     PodsListed,
+    Save,
     ShrinkOverdue,
     Target,
 )
@@ -77,6 +79,22 @@ def test_where_use_is_measured_an_acknowledgement_counts_when_it_agrees() -> Non
     assert (scene.held("chat"), scene.status("chat").measured) == (10, gib(9))
     scene.uses["chat"] = 6
     assert scene.after(1).held("chat") == 6
+
+
+def test_a_repeated_acknowledgement_causes_no_further_measurement() -> None:
+    scene = Scene()
+    scene.uses["chat"] = 9
+    scene.running("chat", size=10).aim("chat", 6).acknowledge("chat").acknowledge("chat", vram=5)
+    assert (scene.status("chat").applied, [type(action) for action in scene.done]) == (gib(5), [Save])
+
+
+def test_a_container_that_repeats_its_acknowledgement_is_confirmed_by_a_measurement_in_between() -> None:
+    scene = Scene()
+    scene.uses["chat"] = 9
+    scene.running("chat", size=10).aim("chat", 6).acknowledge("chat")
+    measured = Measured(uid=scene.pods["chat"].uid, vram=gib(6), at=scene.now + 0.1)
+    scene.now += 0.2
+    assert scene.acknowledge("chat").feed(measured).held("chat") == 6
 
 
 def test_an_acknowledged_step_confirms_what_came_before_it_only() -> None:
