@@ -34,15 +34,16 @@ class GpuRoom:
     members: tuple[Member, ...] = ()
     reserved: int = 0
 
-    @property
-    def free(self) -> int:
-        """Bytes that a floor may take beside the floors and held bytes of the members."""
-        return self.usable - self.reserved - sum(max(member.demand.floor, member.held or 0) for member in self.members)
+    def largest_floor(self, *, unit: int) -> int:
+        """The largest floor that has room beside the others: in bytes, and in the whole slices that the kubelet has.
 
-    def free_in_slices(self, unit: int) -> int:
-        """Bytes that the kubelet can still reserve: it hands out whole slices of `unit` bytes, floors rounded up."""
-        taken = sum(slices_for(member.demand.floor, unit=unit) for member in self.members)
-        return (self.usable // unit - taken) * unit - self.reserved
+        Bytes are taken by floors and held bytes of the members, slices of `unit` bytes by their floors, rounded up.
+        """
+        floors = sum(slices_for(member.demand.floor, unit=unit) for member in self.members) * unit
+        held = sum(max(member.demand.floor, member.held or 0) for member in self.members)
+        in_bytes = self.usable - self.reserved - held
+        in_slices = (self.usable // unit * unit - floors - self.reserved) // unit * unit
+        return max(0, min(in_bytes, in_slices))
 
     def spare(self, demand: Demand, policy: Policy) -> Fraction:
         """Bytes left with everybody, `demand` too, at full size; negative where somebody would have to give way."""
@@ -132,11 +133,8 @@ def choose(nodes: Iterable[NodeRoom], demand: Demand) -> Choice | None:
 
 
 def _fitting(node: NodeRoom, demand: Demand) -> list[GpuRoom]:
-    needed = slices_for(demand.floor, unit=node.unit) * node.unit
-    return sorted(
-        (gpu for gpu in node.gpus if demand.floor <= gpu.free and needed <= gpu.free_in_slices(node.unit)),
-        key=lambda gpu: gpu.uuid,
-    )
+    with_room = (gpu for gpu in node.gpus if demand.floor <= gpu.largest_floor(unit=node.unit))
+    return sorted(with_room, key=lambda gpu: gpu.uuid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,10 +189,10 @@ def _why_not(node: NodeRoom, demand: Demand) -> str:
     needed = slices_for(demand.floor, unit=node.unit) * node.unit
     in_units = "" if needed == demand.floor else f" ({format_bytes(needed)} in whole units)"
     needs = f"needs {format_bytes(demand.floor)}{in_units} on"
-    room = {gpu.uuid: max(0, min(gpu.free, gpu.free_in_slices(node.unit))) for gpu in node.gpus}
+    room = {gpu.uuid: gpu.largest_floor(unit=node.unit) for gpu in node.gpus}
     if demand.gpu_count > 1:
         enough = sum(free >= needed for free in room.values())
-        return f"{needs} each of {demand.gpu_count} GPUs of a node; {enough} of {len(room)} have room"
+        return f"{needs} each of {demand.gpu_count} GPUs of a node; there is room on {enough} of {len(room)}"
     largest = max(gpu.usable for gpu in node.gpus)
     if demand.floor > largest:
         return f"{needs} one GPU; the largest has {format_bytes(largest)}"

@@ -116,7 +116,7 @@ def occupancy(
     room = _room(name, status, claims=claims, policy=policy, unit=status.unit or unit)
     for pod in sorted(known, key=lambda pod: (-pod.demand.priority.level, pod.created_at, pod.uid)):
         nominated = _nominated(pod, now=now)
-        if nominated is not None and _fits(room, nominated, unit=room.unit):
+        if nominated is not None and _fits(room, nominated):
             claims.append(nominated)
             room = _room(name, status, claims=claims, policy=policy, unit=room.unit)
     return NodeOccupancy(
@@ -223,9 +223,9 @@ def _nominated(pod: GpuPod, *, now: float) -> Claim | None:
     )
 
 
-def _fits(room: NodeRoom, claim: Claim, *, unit: int) -> bool:
-    free = {gpu.uuid: min(gpu.free, gpu.free_in_slices(unit)) for gpu in room.gpus}
-    return all(free.get(gpu, 0) >= slices * unit for gpu, slices in claim.slices.items())
+def _fits(room: NodeRoom, claim: Claim) -> bool:
+    free = {gpu.uuid: gpu.largest_floor(unit=room.unit) for gpu in room.gpus}
+    return all(free.get(gpu, 0) >= slices * room.unit for gpu, slices in claim.slices.items())
 
 
 def _room(name: NodeName, status: GpuNodeStatus, *, claims: Iterable[Claim], policy: Policy, unit: int) -> NodeRoom:

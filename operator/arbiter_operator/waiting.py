@@ -1,10 +1,11 @@
 """Pods without a node: whether they would fit now, how long they may wait, and what they are told. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arbiter.demand import Demand
-from arbiter.ids import GpuUuid, PodUid
+from arbiter.equilibrium import Member
+from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter.placement import GpuRoom, NodeRoom, fits
 from arbiter.units import format_bytes
 from arbiter.workload import Priority, WorkloadType
@@ -82,28 +83,60 @@ def shortage(
     """
     count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
     needs = f"needs {format_bytes(demand.floor)} on {count}"
-    gpus = sorted((gpu for room in rooms for gpu in room.gpus), key=lambda gpu: gpu.uuid)
-    if not gpus:
+    everywhere = [_Free(gpu, room) for room in rooms for gpu in sorted(room.gpus, key=lambda gpu: gpu.uuid)]
+    if not everywhere:
         return f"{needs}; no node reports a healthy GPU"
-    largest = max(gpus, key=lambda gpu: gpu.usable)
-    if largest.usable < demand.floor:
-        return f"{needs}; the largest, {labels[largest.uuid]}, has {format_bytes(largest.usable)} in all"
-    best = max(gpus, key=lambda gpu: gpu.free)
-    return f"{needs}; {labels[best.uuid]} has {format_bytes(max(0, best.free))}{_relief(best, demand, name)}"
+    largest = max(everywhere, key=lambda free: free.in_all)
+    if largest.in_all < demand.floor:
+        return f"{needs}; the largest, {labels[largest.gpu.uuid]}, has {format_bytes(largest.in_all)} in all"
+    if demand.gpu_count > 1:
+        return f"{needs}; {_most(everywhere, demand)}"
+    best = max(everywhere, key=lambda free: free.now)
+    return f"{needs}; {labels[best.gpu.uuid]} has {format_bytes(best.now)}{_relief(best, demand, name)}"
 
 
-def _relief(gpu: GpuRoom, demand: Demand, name: Callable[[PodUid], str]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Free:
+    """What a GPU has for floors: in whole slices, as kube-scheduler and the kubelet count."""
+
+    gpu: GpuRoom
+    node: NodeRoom
+
+    @property
+    def in_all(self) -> int:
+        return replace(self.gpu, members=(), reserved=0).largest_floor(unit=self.node.unit)
+
+    @property
+    def now(self) -> int:
+        return self.gpu.largest_floor(unit=self.node.unit)
+
+    def once_ended(self, member: Member) -> int:
+        rest = tuple(other for other in self.gpu.members if other is not member)
+        return replace(self.gpu, members=rest).largest_floor(unit=self.node.unit)
+
+
+def _most(everywhere: Iterable[_Free], demand: Demand) -> str:
+    """The node with room on most of its GPUs."""
+    room: dict[NodeName, list[bool]] = {}
+    for free in everywhere:
+        room.setdefault(free.node.name, []).append(free.now >= demand.floor)
+    best = max(room, key=lambda name: sum(room[name]))
+    return f"{best} has room on {sum(room[best])} of {len(room[best])}"
+
+
+def _relief(free: _Free, demand: Demand, name: Callable[[PodUid], str]) -> str:
     """Whose end would help most: the lowest priority of those that would make it fit, else who takes most."""
-    if not gpu.members or demand.gpu_count > 1:
+    gpu = free.gpu
+    if not gpu.members:
         return ""
-    after = {member: gpu.free + max(member.demand.floor, member.held or 0) for member in gpu.members}
+    after = {member: free.once_ended(member) for member in gpu.members}
     enough = [member for member in gpu.members if after[member] >= demand.floor]
     chosen = (
         min(enough, key=lambda member: member.drop_order)
         if enough
         else max(gpu.members, key=lambda member: (after[member], member.uid))
     )
-    return f", and {format_bytes(max(0, after[chosen]))} once {name(chosen.uid)} ends"
+    return f", and {format_bytes(after[chosen])} once {name(chosen.uid)} ends"
 
 
 def timeout_message(seconds: float) -> str:

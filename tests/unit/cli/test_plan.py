@@ -229,7 +229,7 @@ UNPLACED: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "more GPUs than there are": (
         [pod("a", inline(gpu_count="2"))],
         ["12Gi"],
-        "needs 4Gi on each of 2 GPUs of a node; 1 of 1 have room",
+        "needs 4Gi on each of 2 GPUs of a node; there is room on 1 of 1",
     ),
     "floors in whole units": (
         [pod("x", inline(vram_floor="1500Mi")), pod("a", inline(vram_floor="1500Mi"))],

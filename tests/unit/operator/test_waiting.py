@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from arbiter.ids import GpuUuid
-from arbiter.units import GIB
+from arbiter.units import GIB, MIB
 from arbiter_kube.api.annotations import WAKE
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GrantState
@@ -109,7 +109,25 @@ def test_without_any_gpu_that_is_said() -> None:
 
 def test_several_gpus_are_counted() -> None:
     two = gpu_pod("two", node=None, of=demand(full=12 * GIB, floor=10 * GIB, gpu_count=2))
-    assert missing(node(gpu_pod()), pod=two) == "needs 10Gi on each of 2 GPUs of a node; gpu-1/0 has 8Gi"
+    assert missing(node(gpu_pod()), pod=two) == "needs 10Gi on each of 2 GPUs of a node; gpu-1 has room on 0 of 1"
+    roomy = node(gpu_pod(), usable=(12 * GIB, 24 * GIB))
+    assert missing(roomy, pod=two) == "needs 10Gi on each of 2 GPUs of a node; gpu-1 has room on 1 of 2"
+
+
+def test_room_is_counted_in_whole_slices() -> None:
+    small = gpu_pod("small", of=demand(full=6 * GIB, floor=1843 * MIB))
+    assert missing(node(small, usable=(int(11.5 * GIB),))) == (
+        "needs 10Gi on one GPU; gpu-1/0 has 9Gi, and 11Gi once uid-small ends"
+    )
+
+
+def test_a_gpu_whose_last_slice_is_cut_off_is_smaller_than_its_bytes() -> None:
+    assert missing(node(usable=(10 * GIB - MIB,))) == "needs 10Gi on one GPU; the largest, gpu-1/0, has 9Gi in all"
+    odd = gpu_pod("odd", node=None, of=demand(full=12 * GIB, floor=10 * GIB - 2 * MIB))
+    assert not would_fit(odd, [room(node(usable=(10 * GIB - MIB,)), unit=GIB)])
+    assert missing(node(usable=(10 * GIB - MIB,)), pod=odd) == (
+        "needs 10238Mi on one GPU; the largest, gpu-1/0, has 9Gi in all"
+    )
 
 
 def test_bytes_above_the_floor_of_who_can_move_are_no_obstacle() -> None:
