@@ -145,7 +145,8 @@ def _ready(facts: NodeFacts) -> Condition:
     if facts.foreign:
         offers = ", ".join(facts.foreign)
         return _false("Ready", "Conflict", f"no VRAM is offered, because others offer the same GPUs: {offers}.")
-    return _true("Ready", "Serving", f"{len(facts.reading.gpus)} GPUs are offered to containers.")
+    count = len(facts.reading.gpus)
+    return _true("Ready", "Serving", f"{'1 GPU is' if count == 1 else f'{count} GPUs are'} offered to containers.")
 
 
 def _conflict(facts: NodeFacts) -> Condition:

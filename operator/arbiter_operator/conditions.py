@@ -76,7 +76,8 @@ def _placed(pods: Sequence[PodView]) -> _Finding:
         return _Finding("Placed", "False", "InsufficientMemory", f"{short.pod.name} {short.shortage}")
     if unbound:
         return _Finding("Placed", "False", "Scheduling", f"{_pods(unbound)} not scheduled yet")
-    where = pods[0].where if len(pods) == 1 else f"{len({view.pod.node for view in pods})} nodes"
+    nodes = {view.pod.node for view in pods}
+    where = pods[0].where if len(pods) == 1 else f"{len(nodes)} nodes" if len(nodes) > 1 else str(pods[0].pod.node)
     return _Finding("Placed", "True", "Placed", f"{_pods(pods)} on {where}")
 
 

@@ -50,7 +50,8 @@ def _is_outdated(pod: GpuPod, allocation: GpuAllocation) -> bool:
 
 def _change(pod: GpuPod, demand: Demand, allocation: GpuAllocation, *, unit: int) -> DemandChange:
     if demand.gpu_count != pod.demand.gpu_count:
-        return DemandChange(pod=pod, restart=f"has {pod.demand.gpu_count} GPUs, {demand.gpu_count} are asked for")
+        has = "1 GPU" if pod.demand.gpu_count == 1 else f"{pod.demand.gpu_count} GPUs"
+        return DemandChange(pod=pod, restart=f"has {has}, gpuCount {demand.gpu_count} is asked for")
     if reserved_slices(demand, unit=unit) > pod.slices:
         each = format_bytes(pod.slices // pod.demand.gpu_count * unit)
         return DemandChange(pod=pod, restart=f"reserved {each}, floor {format_bytes(demand.floor)} is asked for")

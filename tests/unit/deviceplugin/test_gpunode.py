@@ -134,3 +134,13 @@ def test_a_gpu_that_shrank_below_what_is_held_is_overcommitted() -> None:
 
     assert conditions(FACTS)["Overcommitted"] == "False"
     assert conditions(replace(FACTS, reading=Reading(gpus=(shrunk,))))["Overcommitted"] == "True"
+
+
+def test_the_gpus_that_are_offered_are_counted() -> None:
+    another = replace(FACTS.reading.gpus[0], uuid=GpuUuid("b"), index=1)
+    both = replace(FACTS, reading=Reading(gpus=(*FACTS.reading.gpus, another)))
+
+    assert [status(facts).conditions[0].message for facts in (FACTS, both)] == [
+        "1 GPU is offered to containers.",
+        "2 GPUs are offered to containers.",
+    ]

@@ -51,7 +51,7 @@ def test_a_floor_beyond_what_is_reserved_needs_a_restart() -> None:
 
 def test_another_number_of_gpus_needs_a_restart() -> None:
     assert changes(allocation(generation=2, gpuCount=2)) == (
-        DemandChange(pod=CHAT, restart="has 1 GPUs, 2 are asked for"),
+        DemandChange(pod=CHAT, restart="has 1 GPU, gpuCount 2 is asked for"),
     )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from arbiter.demand import NO_POLICY
+from arbiter.ids import NodeName
 from arbiter.units import MIB
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpuallocation import (
@@ -143,6 +144,16 @@ SENTENCES = {
         ("False", "InsufficientMemory", "render-0 needs 10Gi on one GPU; gpu-1/0 has 6Gi"),
     ),
     "not scheduled yet": ((PodView(pod=BIG),), "Placed", ("False", "Scheduling", "1 pod not scheduled yet")),
+    "several on one node": (
+        (RUNNING, replace(RUNNING, where="gpu-1/1")),
+        "Placed",
+        ("True", "Placed", "2 pods on gpu-1"),
+    ),
+    "several on several nodes": (
+        (RUNNING, replace(RUNNING, pod=replace(CHAT, node=NodeName("gpu-2")))),
+        "Placed",
+        ("True", "Placed", "2 pods on 2 nodes"),
+    ),
     "alone": (
         (replace(RUNNING, mates=()),),
         "QualityMet",
