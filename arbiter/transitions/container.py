@@ -3,7 +3,7 @@
 Imports the package's events and records and the core's data types.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from arbiter.demand import Demand
@@ -106,6 +106,14 @@ class Container:
         self.pod = pod
         target = pod.target
         self.wanted = Size(*pod.demand.fitting(target.vram, at_most=target.quality)) if target else None
+
+    def take_over_gpus(self) -> None:
+        """Take the GPUs of its observation while it is down; what was reserved for it on others ends.
+
+        They change when a kubelet that lost its checkpoint hands out slices a second time.
+        """
+        if self.pod is not None and not self.is_released and self.pod.gpus != self.record.gpus:
+            self.record = replace(self.record.stop(keep=False), gpus=self.pod.gpus)
 
     def stop(self, *, keep: bool) -> None:
         """Its last start has ended, if it had one; what it was granted stays reserved where `keep` says so."""

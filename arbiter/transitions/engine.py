@@ -142,8 +142,8 @@ class Engine:
         container.observe(replace(event, terminating=is_terminating))
         container.presence = Presence.TERMINATING if is_terminating else Presence.LIVE
         container.ready = container.ready or (event.ready and container.is_released)
-        gpus = container.record.gpus if container.record.promises else event.gpus
-        container.record = replace(container.record, name=event.name, gpus=gpus)
+        container.record = replace(container.record, name=event.name)
+        container.take_over_gpus()
         if is_terminating and not container.is_released:
             container.stop(keep=False)
 
@@ -160,6 +160,7 @@ class Engine:
         if container.request is not None:
             yield Refuse(uid, container.request.start, "start held: it was asked for again")
         container.stop(keep=container.presence in KEPT_FOR_RESTART)
+        container.take_over_gpus()
         container.record = replace(container.record, start=container.record.start + 1)
         container.request = Request(container.record.start, self._now)
 

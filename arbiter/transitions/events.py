@@ -25,7 +25,7 @@ class PodObserved:
     """A bound pod that is not in a terminal phase, as the watch shows it; sent again whenever any of this changes.
 
     `name` is what people call it (``namespace/name``). `gpus` are the GPUs that its container really gets; they are
-    fixed once its first start is released. `bound_at` only orders pods. A `target` of None means that none was
+    fixed while a start of it is released. `bound_at` only orders pods. A `target` of None means that none was
     decided. An observation makes a pod live again that an older list had lacked; `terminating` is never taken back.
     """
 

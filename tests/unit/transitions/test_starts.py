@@ -190,3 +190,17 @@ def test_the_gpus_of_a_container_that_has_started_do_not_change() -> None:
     scene = Scene().running("chat", size=10)
     scene.change(replace(scene.pods["chat"], gpus=(B,)))
     assert scene.status("chat").gpus == (A,)
+
+
+def test_a_start_is_let_go_on_the_gpus_that_it_was_given_though_the_end_of_the_last_was_not_seen() -> None:
+    scene = Scene().running("chat", size=10).running("posters", size=8, gpus=(B,))
+    scene.change(replace(scene.pods["chat"], gpus=(B,))).request("chat")
+    assert (scene.status("chat").gpus, scene.granted("chat")) == ((B,), 4)
+
+
+def test_a_container_that_is_down_starts_on_the_gpus_that_it_was_given_since() -> None:
+    scene = Scene().running("chat", size=10).running("posters", size=8, gpus=(B,)).exit("chat")
+    scene.change(replace(scene.pods["chat"], gpus=(B,)))
+    assert (scene.status("chat").gpus, scene.held("chat")) == ((B,), 0)
+    scene.request("chat")
+    assert (scene.granted("chat"), scene.held("posters")) == (4, 8)
