@@ -71,7 +71,7 @@ def _placed(pods: Sequence[PodView]) -> _Finding:
     if not pods:
         return _Finding("Placed", "False", "NoPods", "no pod names this allocation yet")
     unbound = [view for view in pods if view.pod.node is None]
-    short = next((view for view in unbound if view.waiting is not None), None)
+    short = next((view for view in unbound if view.shortage), None)
     if short is not None:
         return _Finding("Placed", "False", "InsufficientMemory", f"{short.pod.name} {short.shortage}")
     if unbound:
@@ -132,7 +132,7 @@ def _on_the_way(view: PodView) -> str:
 def _timed_out(pods: Sequence[PodView], now: datetime) -> _Finding:
     for view in pods:
         if view.waiting is not None and now.timestamp() >= view.waiting.times_out_at:
-            message = f"{view.pod.name} {timeout_message(view.waiting.timeout)}"
+            message = f"{view.pod.name} {timeout_message(view.waiting, view.shortage)}"
             return _Finding("TimedOut", "True", "Timeout", message)
     return _Finding("TimedOut", "False", "InTime", "no pod waits longer than its timeout")
 

@@ -145,7 +145,9 @@ class Engine:
             self._history.applied(pod.uid, revision=pod.grant.revision, at=self._clock())
 
     def _note_found(self, pod: GpuPod, state: NodeState) -> None:
-        if self._history.has_told(pod.uid, "VramWaiting") and self._history.tell_once(pod.uid, "VramFound"):
+        if self._history.has_told(pod.uid, "VramWaiting") and self._history.tell_once(
+            pod.uid, "VramFound", at=self._clock()
+        ):
             where = ", ".join(state.label(gpu) for gpu in pod.gpus)
             self._tell(found_notices(pod, where, allocation=self._allocation_of(pod)))
 
@@ -160,20 +162,24 @@ class Engine:
         rooms = [self._room(state) for state in nodes]
         labels = {gpu: state.label(gpu) for state in nodes for gpu in state.capacities}
         for wait in waits:
-            short = shortage(wait.pod.demand, rooms, labels=labels, name=self._name)
-            self._waits[wait.pod.uid] = (wait, short)
-            if before.get(wait.pod.uid, (None, ""))[1] != short:
-                self._mark_allocation(wait.pod)
             fits = would_fit(wait.pod, rooms)
-            if fits and wait.is_due(now):
-                await self._wake_pod(wait, now)
-            elif not fits and self._history.tell_once(wait.pod.uid, "VramWaiting"):
-                self._tell(waiting_notices(wait, short, allocation=self._allocation_of(wait.pod)))
-            if now >= wait.times_out_at and self._history.tell_once(wait.pod.uid, "VramTimeout"):
-                self._tell(timeout_notices(wait, allocation=self._allocation_of(wait.pod)))
+            short = "" if fits else shortage(wait.pod.demand, rooms, labels=labels, name=self._name)
+            self._waits[wait.pod.uid] = (wait, short)
+            if before.get(wait.pod.uid, (None, None))[1] != short:
                 self._mark_allocation(wait.pod)
+            self._tell_waiting(wait, short, now)
+        due = (wait for wait, short in self._waits.values() if not short and wait.is_due(now))
+        await asyncio.gather(*(self._wake_pod(wait, now) for wait in due))
         moments = (moment for wait in waits for moment in (wait.times_out_at, now + WAKE_INTERVAL) if moment > now)
         self._agenda.put("waiting", min(moments), self.wake)
+
+    def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
+        uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
+        if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=now):
+            self._tell(waiting_notices(wait, short, allocation=allocation))
+        if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=now):
+            self._tell(timeout_notices(wait, short, allocation=allocation))
+            self._mark_allocation(wait.pod)
 
     def _who_waits(self) -> Iterable[Waiting]:
         policy = self._cluster.default_policy

@@ -9,13 +9,22 @@ from dataclasses import dataclass, field
 
 from arbiter.ids import PodUid
 
+RETELL_INTERVAL = 60.0
+"""Seconds between two events of one reason about one pod, however often what they say changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    message: str
+    at: float
+
 
 @dataclass(slots=True)
 class _Memory:
     revision: int = 0
     written_at: float = 0.0
     applied_after: float | None = None
-    told: set[str] = field(default_factory=set)
+    told: dict[str, _Said] = field(default_factory=dict)
 
 
 class History:
@@ -40,16 +49,21 @@ class History:
         memory = self._memories.get(uid)
         return memory.applied_after if memory is not None and memory.revision == revision else None
 
-    def tell_once(self, uid: PodUid, reason: str) -> bool:
-        """Whether this has not been told of the pod before; from now on it has."""
+    def tell_once(self, uid: PodUid, reason: str, *, at: float) -> bool:
+        """Whether nothing of this reason has been told of the pod before; from now on it has."""
+        return not self.has_told(uid, reason) and self.tell_changed(uid, reason, message="", at=at)
+
+    def tell_changed(self, uid: PodUid, reason: str, *, message: str, at: float) -> bool:
+        """Whether this is news of the pod, and the last word of this reason is long enough ago; if so, it is told."""
         told = self._memories[uid].told
-        if reason in told:
+        last = told.get(reason)
+        if last is not None and (last.message == message or at < last.at + RETELL_INTERVAL):
             return False
-        told.add(reason)
+        told[reason] = _Said(message, at)
         return True
 
     def has_told(self, uid: PodUid, reason: str) -> bool:
-        """Whether this has been told of the pod."""
+        """Whether anything of this reason has been told of the pod."""
         return uid in self._memories and reason in self._memories[uid].told
 
     def keep_only(self, alive: Container[PodUid]) -> None:

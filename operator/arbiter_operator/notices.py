@@ -41,13 +41,13 @@ def waiting_notices(waiting: Waiting, shortage: str, *, allocation: GpuAllocatio
     return _both(waiting.pod, allocation, reason="VramWaiting", message=shortage)
 
 
-def timeout_notices(waiting: Waiting, *, allocation: GpuAllocation | None) -> list[Notice]:
+def timeout_notices(waiting: Waiting, shortage: str, *, allocation: GpuAllocation | None) -> list[Notice]:
     """A pod has waited for as long as was asked for."""
     return _both(
         waiting.pod,
         allocation,
         reason="VramTimeout",
-        message=timeout_message(waiting.timeout),
+        message=timeout_message(waiting, shortage),
         kind=EventType.WARNING,
     )
 

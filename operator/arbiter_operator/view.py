@@ -16,8 +16,8 @@ from arbiter_operator.waiting import Waiting
 class PodView:
     """A pod and what surrounds it.
 
-    `where` names its GPUs (``gpu-1/0``), `mates` who shares them, `shortage` what keeps it waiting; `applied_after` is
-    how many seconds its last target took to be applied, where this process saw both.
+    `where` names its GPUs (``gpu-1/0``), `mates` who shares them, `shortage` what it waits for, empty where a GPU
+    has room; `applied_after` is how many seconds its last target took to be applied, where this process saw both.
     """
 
     pod: GpuPod

@@ -69,9 +69,9 @@ def _timeout(demand: Demand, allocation: GpuAllocation | None, policy: QualityPo
     return usual * priority.timeout_multiplier
 
 
-def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> NodeRoom | None:
-    """The first node whose GPUs have room for the pod's floor."""
-    return next((room for room in rooms if fits(room, pod.demand)), None)
+def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> bool:
+    """Whether the GPUs of some node have room for the pod's floor."""
+    return any(fits(room, pod.demand) for room in rooms)
 
 
 def shortage(
@@ -139,6 +139,7 @@ def _relief(free: _Free, demand: Demand, name: Callable[[PodUid], str]) -> str:
     return f", and {format_bytes(after[chosen])} once {name(chosen.uid)} ends"
 
 
-def timeout_message(seconds: float) -> str:
-    """What is said once the time is over; the pod stays in kube-scheduler's queue."""
-    return f"still waiting after {format_duration(seconds)}; stays queued"
+def timeout_message(wait: Waiting, shortage: str) -> str:
+    """What is said once the time is over; the pod stays in the queue. `shortage` is empty where it fits."""
+    message = f"still waiting after {format_duration(wait.timeout)}; stays queued"
+    return f"{message}: {shortage}" if shortage else message

@@ -118,7 +118,9 @@ async def test_a_waiting_pod_is_told_what_is_missing_and_woken_when_room_appears
         await site.refuse(pod)
         missing = "needs 10Gi on one GPU; the largest, waiting-1/0, has 6Gi in all"
         assert (await site.event(first, "VramWaiting")).message == missing
-        assert (await site.event(key, "VramTimeout")).message == "big-0 still waiting after 0s; stays queued"
+        assert (await site.event(key, "VramTimeout")).message == (
+            f"big-0 still waiting after 0s; stays queued: {missing}"
+        )
         await site.allocation(key, phase="Waiting", pods="0/1", quality=None)
         assert await site.condition(key, "Placed", "False") == f"big-0 {missing}"
 

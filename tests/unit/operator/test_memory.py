@@ -49,7 +49,14 @@ def test_the_first_word_says_how_long_a_target_took() -> None:
 
 def test_something_is_told_once_until_the_pod_is_forgotten() -> None:
     history = History()
-    assert [history.tell_once(CHAT, "VramWaiting") for _ in range(2)] == [True, False]
+    assert [history.tell_once(CHAT, "VramWaiting", at=at) for at in (0.0, 1000.0)] == [True, False]
     assert history.has_told(CHAT, "VramWaiting")
     history.keep_only([])
     assert not history.has_told(CHAT, "VramWaiting")
+
+
+def test_what_changes_is_told_again_after_a_while() -> None:
+    history = History()
+    words = [(0.0, "6Gi"), (1.0, "6Gi"), (59.0, "4Gi"), (60.0, "4Gi"), (1000.0, "4Gi"), (1001.0, "6Gi")]
+    told = [history.tell_changed(CHAT, "VramWaiting", message=message, at=at) for at, message in words]
+    assert told == [True, False, False, True, False, True]

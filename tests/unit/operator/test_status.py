@@ -143,6 +143,11 @@ SENTENCES = {
         "Placed",
         ("False", "InsufficientMemory", "render-0 needs 10Gi on one GPU; gpu-1/0 has 6Gi"),
     ),
+    "room that is not taken yet": (
+        (replace(WAITING, shortage=""),),
+        "Placed",
+        ("False", "Scheduling", "1 pod not scheduled yet"),
+    ),
     "not scheduled yet": ((PodView(pod=BIG),), "Placed", ("False", "Scheduling", "1 pod not scheduled yet")),
     "several on one node": (
         (RUNNING, replace(RUNNING, where="gpu-1/1")),
@@ -203,7 +208,10 @@ def test_sentences(pods: tuple[PodView, ...], kind: str, expected: tuple[str, st
 
 def test_a_wait_that_is_too_long_is_told() -> None:
     late = status(WAITING, now=NOW + timedelta(seconds=90))
-    assert said(late, "TimedOut") == ("True", "Timeout", "render-0 still waiting after 2m0s; stays queued")
+    waits = "render-0 still waiting after 2m0s; stays queued"
+    assert said(late, "TimedOut") == ("True", "Timeout", f"{waits}: needs 10Gi on one GPU; gpu-1/0 has 6Gi")
+    room = status(replace(WAITING, shortage=""), now=NOW + timedelta(seconds=90))
+    assert said(room, "TimedOut") == ("True", "Timeout", waits)
     assert said(status(WAITING), "TimedOut")[0] == "False"
 
 
