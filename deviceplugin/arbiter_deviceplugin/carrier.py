@@ -300,7 +300,7 @@ class Carrier:
         at = self.clock.now()
         reading = await self._inventory.refresh()
         if reading is not None:
-            await self._tell(Measured(uid=uid, vram=reading.use.get(pod.key), at=at))
+            await self._tell(Measured(uid=uid, vram=reading.use_of(pod.key), at=at))
 
     async def _publish(self, uid: PodUid) -> None:
         """Tells the container its grant as it stands, in the words of the newest decision."""

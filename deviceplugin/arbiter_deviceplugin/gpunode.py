@@ -85,14 +85,14 @@ def _gpu(gpu: Gpu, facts: NodeFacts) -> GpuStatus:
         used=None if gpu.used is None else _stepped(gpu.used),
         healthy=gpu.healthy,
         reason=gpu.reason,
-        confirmation="measured" if facts.reading.use else "trust",
+        confirmation="trust" if facts.reading.use is None else "measured",
     )
 
 
 def _grant(status: GrantStatus, facts: NodeFacts) -> GrantOnNode:
     pod = facts.pods.get(status.uid)
     namespace, _, name = status.name.partition("/")
-    measured = facts.reading.use.get(status.name, status.measured)
+    measured = facts.reading.use_of(status.name)
     return GrantOnNode(
         pod_uid=status.uid,
         namespace=namespace,

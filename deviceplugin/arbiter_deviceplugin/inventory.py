@@ -79,8 +79,8 @@ class Inventory:
 
 
 def unreadable(reading: Reading, why: str) -> Reading:
-    """The same GPUs, none of them healthy, nothing measured."""
-    return Reading(gpus=tuple(_unhealthy(gpu, why) for gpu in reading.gpus))
+    """The same GPUs, none of them healthy; what containers use stays as it was last seen."""
+    return replace(reading, gpus=tuple(_unhealthy(gpu, why) for gpu in reading.gpus))
 
 
 def _unhealthy(gpu: Gpu, why: str) -> Gpu:

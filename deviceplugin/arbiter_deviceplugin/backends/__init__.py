@@ -4,7 +4,7 @@ Sizes are bytes. Imports the core's identifiers only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from arbiter.ids import GpuUuid
@@ -37,12 +37,16 @@ class Gpu:
 class Reading:
     """Every GPU at one moment, by index, and what containers were seen to use.
 
-    `use` is the most bytes that a pod (``namespace/name``) uses on any of its GPUs; a pod that is missing cannot be
-    measured.
+    `use` is the most bytes that a pod (``namespace/name``) uses on any of its GPUs; a pod that is missing uses none.
+    It is None where the node has no way to tell.
     """
 
     gpus: tuple[Gpu, ...] = ()
-    use: Mapping[str, int] = field(default_factory=dict)
+    use: Mapping[str, int] | None = None
+
+    def use_of(self, pod: str) -> int | None:
+        """Bytes that a pod uses; None where the node has no way to tell."""
+        return None if self.use is None else self.use.get(pod, 0)
 
 
 class Backend(Protocol):

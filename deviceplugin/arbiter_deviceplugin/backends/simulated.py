@@ -1,4 +1,7 @@
-"""Simulated GPUs from a YAML file, for machines without any; whoever edits the file plays the driver."""
+"""Simulated GPUs from a YAML file, for machines without any; whoever edits the file plays the driver.
+
+A file without `use` is a driver that cannot tell which container uses how much.
+"""
 
 import asyncio
 from pathlib import Path
@@ -32,7 +35,7 @@ class _Use(_Model):
 
 class _File(_Model):
     gpus: tuple[_Gpu, ...]
-    use: tuple[_Use, ...] = ()
+    use: tuple[_Use, ...] | None = None
 
 
 class SimulatedBackend:
@@ -74,5 +77,5 @@ def _parse(text: str) -> Reading:
     gpus = (Gpu(**gpu.model_dump(exclude={"uuid"}), uuid=GpuUuid(gpu.uuid)) for gpu in file.gpus)
     return Reading(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.index)),
-        use={entry.pod: entry.vram for entry in file.use},
+        use=None if file.use is None else {entry.pod: entry.vram for entry in file.use},
     )

@@ -84,7 +84,9 @@ class Place:
         return self.root / "gpus.yaml"
 
     def write_gpus(self, *gpus: Mapping[str, object], use: Mapping[str, int] | None = None) -> None:
-        file = {"gpus": list(gpus), "use": [{"pod": pod, "vram": vram} for pod, vram in (use or {}).items()]}
+        file: dict[str, object] = {"gpus": list(gpus)}
+        if use is not None:
+            file["use"] = [{"pod": pod, "vram": vram} for pod, vram in use.items()]
         temporary = self.gpus.with_suffix(".new")
         temporary.write_text(yaml.safe_dump(file))
         temporary.replace(self.gpus)

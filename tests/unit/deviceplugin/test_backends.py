@@ -46,6 +46,22 @@ async def test_simulated_gpus_are_what_the_file_says(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("use", "measured"),
+    [
+        pytest.param("use: [{pod: team/chat, vram: 7}]", 7, id="what is written"),
+        pytest.param("use: [{pod: team/posters, vram: 7}]", 0, id="nothing where others only are named"),
+        pytest.param("use: []", 0, id="nothing where nobody uses any"),
+        pytest.param("", None, id="unknown where the file does not tell use"),
+    ],
+)
+async def test_what_a_pod_uses_by_the_file_is(tmp_path: Path, use: str, measured: int | None) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(f"gpus: []\n{use}\n")
+
+    assert (await SimulatedBackend(path).read()).use_of("team/chat") == measured
+
+
 async def test_the_file_is_read_again_when_it_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "gpus.yaml"
     path.write_text(FILE)
@@ -92,6 +108,7 @@ async def test_gpus_count_as_failed_after_three_readings_that_failed_in_a_row() 
     for _ in range(8):
         await inventory.refresh()
         seen.append([(gpu.healthy, gpu.reason) for gpu in inventory.reading.gpus])
+        assert inventory.reading.use == good.use
 
     assert seen == [[(True, None)]] * 6 + [[(False, "driver away.")], [(True, None)]]
 

@@ -83,7 +83,14 @@ def test_a_grant_is_told_with_what_it_may_hold_and_what_it_uses() -> None:
             waiting=False,
         )
     ]
-    assert status(used).gpus[0].confirmation == "measured"
+
+
+def test_a_container_that_a_node_sees_using_nothing_is_measured_and_not_trusted() -> None:
+    seen = status(replace(FACTS, reading=replace(FACTS.reading, use={})))
+    unseen = status()
+
+    assert (seen.grants[0].measured, seen.gpus[0].confirmation) == (0, "measured")
+    assert (unseen.grants[0].measured, unseen.gpus[0].confirmation) == (None, "trust")
 
 
 def test_a_container_that_was_told_nothing_yet_has_no_grant() -> None:
