@@ -7,7 +7,9 @@ whatever runs in the container may send them.
 import asyncio
 import logging
 import os
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +30,9 @@ NAME_LENGTH = 16
 _MAX_CONNECTIONS = 16
 _MAX_BODY = 4096
 _LONGEST_WAIT = 60.0
-_CLOSING_SECONDS = 1.0
+
+CLOSING_SECONDS = 1.0
+"""How long answers under way may take when a directory ends."""
 
 
 class Applied(msgspec.Struct, rename="camel"):
@@ -51,13 +55,13 @@ class ContainerDirectory:
         self._acknowledge = acknowledge
         self._told: Told | None = None
         self._changed = asyncio.Event()
-        self._opening = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._listener: asyncio.AbstractServer | None = None
         self._server = _Server(self._answer)
 
     async def open(self) -> None:
         """Makes the directory, the socket and the files where they are missing."""
-        async with self._opening:
+        async with self._writing:
             if not (self._listener and (self.path / SOCKET_FILE).exists()):
                 await self.close()
                 await self._open()
@@ -75,19 +79,25 @@ class ContainerDirectory:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        await self._server.shutdown(_CLOSING_SECONDS)
+        self._wake()  # or every end of a container would wait for the questions that it left open
+        await self._server.shutdown(CLOSING_SECONDS)
 
     async def remove(self) -> None:
         """Ends the socket and removes the directory: its container is gone."""
-        await self.close()
-        await asyncio.to_thread(remove_directory, self.path)
+        async with self._writing:
+            await self.close()
+            await asyncio.to_thread(remove_directory, self.path)
 
     async def tell(self, told: Told) -> None:
         """Replaces the files and answers whoever waits; telling the same again does nothing."""
-        if told == self._told:
-            return
-        await asyncio.to_thread(_write_files, self.path, told)
-        self._told = told
+        async with self._writing:
+            if told == self._told:
+                return
+            await asyncio.to_thread(_write_files, self.path, told)
+            self._told = told
+            self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -114,7 +124,7 @@ class ContainerDirectory:
     async def _newer_than(self, revision: int, patience: float) -> Told | None:
         try:
             async with asyncio.timeout(patience):
-                while self._told is None or self._told.revision <= revision:
+                while self._listener and (self._told is None or self._told.revision <= revision):
                     await self._changed.wait()
         except TimeoutError:
             _log.debug("no newer target directory=%s revision=%d", self.path.name, revision)
@@ -164,12 +174,9 @@ def make_directory(path: Path) -> None:
 
 
 def remove_directory(path: Path) -> None:
-    """Removes a container's directory; nothing in it was made by anybody else."""
-    if not path.exists():
-        return
-    for entry in path.iterdir():
-        entry.unlink()
-    path.rmdir()
+    """Removes a container's directory with whatever is in it: runtimes make mount points in there."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _write_files(directory: Path, told: Told) -> None:
