@@ -182,9 +182,11 @@ class Agent:
 
     async def _look_at_processes(self) -> bool:
         """Whether somebody is over or down whose processes may still live."""
+        # Starts first: a process that is seen of a later one's predecessor would be taken for that start's own.
+        released = self._carrier.released()
         alive = await asyncio.to_thread(look, self._settings.proc_dir)
         pods = self._pods.by_uid()
-        for uid, start in self._carrier.released().items():
+        for uid, start in released.items():
             pod = pods.get(uid)
             if pod is None:
                 continue

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import socket
@@ -112,6 +113,20 @@ class Processes:
         directory.mkdir()
         (directory / "cgroup").write_text(f"3:memory:/kubepods/besteffort/pod{pod_uid}/{container}\n")
         return self._next, container
+
+    async def hold_look(self, process: int) -> Callable[[], Awaitable[object]]:
+        """Returns while somebody reads the process's groups; it has read them once what is returned was called."""
+        cgroup = self._proc / str(process) / "cgroup"
+        text, pipe = cgroup.read_text(), cgroup.with_name("pipe")
+        os.mkfifo(pipe)
+        pipe.replace(cgroup)
+        stream = await asyncio.to_thread(cgroup.open, "w")
+
+        def let_go() -> None:
+            with stream:
+                stream.write(text)
+
+        return lambda: asyncio.to_thread(let_go)
 
     def end(self, process: int) -> None:
         directory = self._proc / str(process)

@@ -72,3 +72,20 @@ async def test_the_late_report_of_a_former_starts_end_frees_nothing(site: Site) 
     grant = await site.grant(chat.pod)
     assert grant is not None
     assert grant.state is GrantState.STARTING
+
+
+async def test_a_look_at_processes_that_a_restart_overtakes_frees_nothing(site: Site) -> None:
+    chat = await site.run(CHAT)
+    await chat.engine.acknowledge()
+    seen = await site.processes.hold_look(chat.process)
+    site.processes.end(chat.process)
+    assert await site.kubelet.prestart(chat.container) == ""
+    site.processes.start(chat.pod.uid)
+    await seen()
+
+    await site.report_ended(chat)
+    await asyncio.sleep(A_WHILE)
+
+    grant = await site.grant(chat.pod)
+    assert grant is not None
+    assert grant.state is GrantState.STARTING
