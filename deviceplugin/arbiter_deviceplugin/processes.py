@@ -25,7 +25,11 @@ class Alive:
 
 
 def look(proc: Path) -> Alive:
-    """Reads every process's control groups. Blocking: call it in a thread."""
+    """Reads every process's control groups. Blocking: call it in a thread.
+
+    Raises:
+        OSError: one cannot be read, so nobody could tell what it holds.
+    """
     return alive_in(_control_groups(proc))
 
 
@@ -44,5 +48,5 @@ def _control_groups(proc: Path) -> Iterable[str]:
         if process.name.isdigit():
             try:
                 yield (process / "cgroup").read_text()
-            except OSError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
