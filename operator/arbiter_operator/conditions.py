@@ -10,6 +10,7 @@ from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_operator.demands import DemandChange
+from arbiter_operator.reasons import enumerated
 from arbiter_operator.view import PodView
 from arbiter_operator.waiting import timeout_message
 
@@ -87,7 +88,7 @@ def _quality_met(pods: Sequence[PodView]) -> _Finding:
         return _Finding("QualityMet", "Unknown", "NoGrant", "no pod has memory yet")
     quality, lowest = min(known, key=lambda pair: (pair[0], pair[1].pod.name))
     demand = lowest.pod.demand
-    shared = f"shares {lowest.where} with {', '.join(lowest.mates)}" if lowest.mates else f"is alone on {lowest.where}"
+    shared = f"shares {lowest.where} with {enumerated(lowest.mates)}" if lowest.mates else f"is alone on {lowest.where}"
     who = "1 pod" if len(known) == 1 else f"the lowest of {len(known)} pods"
     message = (
         f"{format_quality(quality)} of {format_quality(demand.maximum)}, minimum {format_quality(demand.minimum)}: "

@@ -84,10 +84,15 @@ def _standing(seat: Seat, mates: Mapping[PodUid, Seat], state: NodeState) -> str
 _NAMED = 3
 
 
+def enumerated(names: Iterable[str]) -> str:
+    """The first names, and how many more there are: a GPU may have more members than a sentence can hold."""
+    everybody = sorted(names)
+    rest = len(everybody) - _NAMED
+    return ", ".join(everybody[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _list(who: Iterable[Seat]) -> str:
-    names = sorted(_name(seat) for seat in who)
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return enumerated(_name(seat) for seat in who)
 
 
 def _name(seat: Seat) -> str:

@@ -164,6 +164,15 @@ SENTENCES = {
         "QualityMet",
         ("True", "AboveMinimum", "0.904 of 1.000, minimum 0.400: 1 pod is alone on gpu-1/0"),
     ),
+    "many neighbours": (
+        (replace(RUNNING, mates=tuple(f"team-b/{letter}" for letter in "abcde")),),
+        "QualityMet",
+        (
+            "True",
+            "AboveMinimum",
+            "0.904 of 1.000, minimum 0.400: 1 pod shares gpu-1/0 with team-b/a, team-b/b, team-b/c and 2 more",
+        ),
+    ),
     "several pods": (
         (RUNNING, replace(RUNNING, pod=replace(CHAT, name="chat-1"), grant=on_node(CHAT, 10240, quality=1.0))),
         "QualityMet",
