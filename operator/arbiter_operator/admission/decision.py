@@ -155,7 +155,8 @@ class _Wanted:
 
     def _floor_of(self, asked: Slices, *, unit: int) -> int:
         count = self.request.gpu_count
-        each, rest = divmod(asked, count)
+        # A count out of range is refused with the other fields, below.
+        each, rest = divmod(asked, max(1, count))
         if rest:
             raise RefusedError(
                 f'{VRAM_RESOURCE} "{asked}" cannot be divided by {count} GPUs; write a multiple of {count}.'

@@ -1,6 +1,7 @@
 """The admission webhook: reads the GpuAllocation that a pod names, lets `decision` decide, and answers through kopf."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ LOOKUP_SECONDS = 1.5
 """For each of at most two reads; the API server waits 5 s for the answer."""
 
 _FORBIDDEN = 403
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+"""Any other text stands for no object, and in a URL perhaps for something else: nothing for the whole list."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ class PodAdmission:
         if name is None:
             return None
         namespace = pod.metadata.namespace
+        if _OBJECT_NAME.fullmatch(name) is None:
+            return Named(name=name, found=None, others=await self._others(namespace))
         try:
             found = await self._client.get(GPU_ALLOCATIONS, name, namespace=namespace, within=LOOKUP_SECONDS)
         except NotFound:

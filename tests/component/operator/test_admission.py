@@ -64,6 +64,15 @@ async def test_an_allocation_that_does_not_exist_is_refused_with_the_nearest_nam
     )
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "Chat"])
+async def test_what_names_no_object_is_refused_as_such(site: Site, namespace: str, name: str) -> None:
+    with pytest.raises(CommandError) as refusal:
+        site.kubectl("create", f"--namespace={namespace}", "--filename=-", manifest=pod_manifest("x", allocation=name))
+    assert f'pod {namespace}/x: no GpuAllocation "{name}" in namespace {namespace}; apply it first.' in str(
+        refusal.value
+    )
+
+
 async def test_a_forged_target_is_left_out_with_a_warning(site: Site, namespace: str) -> None:
     manifest = pod_manifest("chat", workload_type="LlmInference", quality_target="1.000")
     with pytest.raises(CommandError) as warned:

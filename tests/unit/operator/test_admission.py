@@ -271,6 +271,10 @@ REFUSED = {
         pod_manifest(annotations={"workload-type": "LlmInference", "gpu-count": "2"}, vram="5"),
         'arbiter.infernum.io/vram "5" cannot be divided by 2 GPUs; write a multiple of 2.',
     ),
+    "a template for no GPU at all": (
+        pod_manifest(annotations={"workload-type": "LlmInference", "gpu-count": "0"}, vram="5"),
+        "arbiter.infernum.io/gpu-count must be 1 to 16, it is 0.",
+    ),
     "a template above the full size": (
         pod_manifest(annotations={"workload-type": "ImageGeneration"}, vram="8"),
         "floor 8Gi is larger than full 6Gi; "
