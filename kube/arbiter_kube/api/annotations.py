@@ -8,10 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from typing import Annotated
 
 import msgspec
 
-from arbiter.demand import Demand, DemandRequest, FieldNames, InvalidDemandError, Level, format_quality
+from arbiter.demand import (
+    Demand,
+    DemandDefaults,
+    DemandRequest,
+    FieldNames,
+    InvalidDemandError,
+    Level,
+    format_quality,
+    resolve,
+)
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import QuantityError, format_mib, parse_bytes
 from arbiter.workload import Pressure, Priority, Resize, WorkloadType
@@ -193,23 +203,36 @@ def decode_demand(text: str) -> FrozenDemand:
         raw = msgspec.json.decode(text, type=_DemandJson)
         if raw.version != DEMAND_VERSION:
             raise InvalidAnnotationError(f"{DEMAND} has version {raw.version}; this process knows {DEMAND_VERSION}.")
-        demand = Demand(
-            workload_type=raw.workload_type,
-            priority=Priority(raw.priority),
-            full=raw.full,
-            floor=raw.floor,
-            maximum=Fraction(raw.maximum),
-            minimum=Fraction(raw.minimum),
-            levels=tuple(Level(quality=Fraction(level.quality), vram=level.vram) for level in raw.levels),
-            gpu_count=raw.gpu_count,
-            resize=raw.resize,
-            shrink_grace=raw.shrink_grace,
-        )
+        demand = _thawed(raw)
     except (msgspec.MsgspecError, ValueError) as error:
         if isinstance(error, InvalidAnnotationError):
             raise
-        raise InvalidAnnotationError(f"{DEMAND} cannot be read: {error}.") from error
+        raise InvalidAnnotationError(f"{DEMAND} cannot be read: {error}") from error
     return FrozenDemand(demand=demand, container=raw.container, allocation=raw.allocation, generation=raw.generation)
+
+
+def _thawed(raw: _DemandJson) -> Demand:
+    """By the rules for what people write: what came past admission may be anything."""
+    request = DemandRequest(
+        workload_type=raw.workload_type,
+        priority=Priority(raw.priority),
+        full=raw.full,
+        floor=raw.floor,
+        maximum=_quality(raw.maximum),
+        minimum=_quality(raw.minimum),
+        levels=tuple(Level(quality=_quality(level.quality), vram=level.vram) for level in raw.levels),
+        gpu_count=raw.gpu_count,
+        resize=raw.resize,
+        shrink_grace=raw.shrink_grace,
+    )
+    # How low a type may go was decided when the demand was frozen, by the policy of that time.
+    return resolve(request, defaults=DemandDefaults(minimum_quality={raw.workload_type: Fraction(0)}))
+
+
+def _quality(text: str) -> Fraction:
+    if _DECIMAL.fullmatch(text) is None:
+        raise ValueError(f'quality "{text}" is no number.')
+    return Fraction(text)
 
 
 def encode_gpus(gpus: tuple[GpuUuid, ...]) -> str:
@@ -229,8 +252,8 @@ class TargetGrant(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """
 
     version: int = 1
-    quality: str
-    vram: int
+    quality: Annotated[str, msgspec.Meta(pattern=f"^({_DECIMAL.pattern})$")]
+    vram: Annotated[int, msgspec.Meta(ge=0)]
     revision: int
     pressure: Pressure
     mode: str
@@ -266,7 +289,7 @@ class Nomination(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     node: NodeName
     gpus: tuple[GpuUuid, ...]
-    until: datetime
+    until: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 NOMINATION_VERSION = 1
