@@ -126,8 +126,8 @@ def test_every_replica_gets_a_grant_of_its_own(small: Cluster) -> None:
         lambda: True if [pod.quality for pod in observer.pods(CHAT.namespace)] == [0.6, 0.6] else None,
         component="operator",
     )
-    for pod in observer.pods(CHAT.namespace):
-        assert read_by(observer, pod.name, 0.6).vram == 6144 << 20
+    for replica in observer.pods(CHAT.namespace):
+        assert read_by(observer, replica.name, 0.6).vram == 6144 << 20
     assert re.search(r"chat +LlmInference +High +10Gi +4Gi +2/2 +0\.6 +Reduced", small.kubectl("get", "gpua", "chat"))
     small.kubectl("delete", "deployment", "chat", "--timeout=60s")
 

@@ -126,7 +126,8 @@ def test_a_late_container_is_trusted_again_after_a_restart() -> None:
 def test_an_edit_that_leaves_one_size_moves_the_container_to_it() -> None:
     scene = Scene().running("chat", size=10)
     scene.change(replace(scene.pods["chat"], demand=demand(floor=4, full=4))).aim("chat", 4).acknowledge("chat")
-    assert (scene.held("chat"), scene.files["chat"].quality) == (4, 1)
+    assert scene.held("chat") == 4
+    assert scene.files["chat"].quality == 1
 
 
 def test_repeated_smaller_targets_do_not_put_off_the_grace() -> None:
