@@ -58,10 +58,6 @@ class NodePods:
         """Every pod by its UID."""
         return {pod.uid: pod for pod in self._pods.values()}
 
-    def find(self, uid: PodUid) -> GpuPod | None:
-        """The pod of that UID, if it asks for VRAM."""
-        return next((pod for pod in self.asking.values() if pod.uid == uid), None)
-
     async def fetch(self, key: ObjectKey) -> GpuPod | None:
         """The pod as the API server has it now; None where it cannot be had in time or is not on this node."""
         try:
