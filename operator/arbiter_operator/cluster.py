@@ -1,11 +1,11 @@
 """What the operator knows of the cluster, and what of it changed since it was last looked at. It is fed events.
 
-Plain state without I/O and without a clock. Events may come in any order and twice; a version of a pod that is older
-than the known one is ignored, since what this process has just written comes back by two ways.
+Plain state without I/O and without a clock. Events may come in any order and twice; a version of an object that is
+older than the known one is ignored, since what this process has just written comes back by two ways.
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Set
 from dataclasses import dataclass
 
 from arbiter.demand import NO_POLICY, DemandDefaults
@@ -60,7 +60,7 @@ class Cluster:
     def pod_applied(self, pod: Pod) -> None:
         """A pod is new or changed."""
         known, seen = self._pods.get(pod.uid), gpu_pod(pod, unit=self.unit)
-        if seen is None or (known is not None and _version(known.raw) > _version(pod)):
+        if seen is None or (known is not None and _is_older(pod, known.raw)):
             return
         new = self._pods[pod.uid] = KnownPod(pod, seen)
         if known is not None and known.means_the_same(new):
@@ -126,14 +126,18 @@ class Cluster:
     def allocation_applied(self, allocation: GpuAllocation) -> None:
         """An allocation is new or changed."""
         key = ObjectKey(allocation.metadata.namespace, allocation.metadata.name)
-        if self.allocations.get(key) != allocation:
+        known = self.allocations.get(key)
+        if known != allocation and (known is None or not _is_older(allocation, known)):
             self.allocations[key] = allocation
             self.changed_allocations.add(key)
 
-    def allocations_listed(self, listed: Iterable[GpuAllocation]) -> None:
-        """All allocations that there are: what is not among them is gone, whether or not anybody told."""
+    def allocations_listed(self, listed: Iterable[GpuAllocation], *, before: Set[ObjectKey]) -> None:
+        """All allocations that there were at some moment: what is not among them is gone, whether or not anybody told.
+
+        `before` are those that were known when the list was asked for: others may be younger than its answer.
+        """
         everything = tuple(listed)
-        for key in self.allocations.keys() - {ObjectKey(a.metadata.namespace, a.metadata.name) for a in everything}:
+        for key in before - {ObjectKey(a.metadata.namespace, a.metadata.name) for a in everything}:
             self.allocation_deleted(key)
         for allocation in everything:
             self.allocation_applied(allocation)
@@ -146,14 +150,16 @@ class Cluster:
     def policy_applied(self, policy: QualityPolicy) -> None:
         """A policy is new or changed."""
         known = self.policies.get(policy.metadata.name)
+        if known is not None and _is_older(policy, known):
+            return
         self.policies[policy.metadata.name] = policy
         if known is None or known.spec != policy.spec:
             self._policies_changed()
 
-    def policies_listed(self, listed: Iterable[QualityPolicy]) -> None:
-        """All policies that there are."""
+    def policies_listed(self, listed: Iterable[QualityPolicy], *, before: Set[str]) -> None:
+        """All policies that there were at some moment, and those that were known before it."""
         everything = tuple(listed)
-        for name in self.policies.keys() - {policy.metadata.name for policy in everything}:
+        for name in before - {policy.metadata.name for policy in everything}:
             self.policy_deleted(name)
         for policy in everything:
             self.policy_applied(policy)
@@ -252,8 +258,11 @@ def allocation_key(pod: GpuPod) -> ObjectKey | None:
     return None if pod.frozen.allocation is None else ObjectKey(pod.namespace, pod.frozen.allocation)
 
 
-def _version(pod: Pod) -> int:
-    text = pod.metadata.resource_version
+def _is_older(one: Pod | GpuAllocation | QualityPolicy, other: Pod | GpuAllocation | QualityPolicy) -> bool:
+    return _version(one.metadata.resource_version) < _version(other.metadata.resource_version)
+
+
+def _version(text: str) -> int:
     return int(text) if text.isdigit() else 0
 
 

@@ -77,6 +77,7 @@ class Feed:
     async def _list_again(self) -> None:
         backoff = Backoff()
         while True:
+            policies_before, allocations_before = {*self._cluster.policies}, {*self._cluster.allocations}
             try:
                 policies = await self._client.list(QUALITY_POLICIES)
                 allocations = await self._client.list(GPU_ALLOCATIONS)
@@ -84,8 +85,8 @@ class Feed:
                 _log.warning("lists not renewed error=%s", error)
                 await asyncio.sleep(backoff.next())
                 continue
-            self._cluster.policies_listed(policies)
-            self._cluster.allocations_listed(allocations)
+            self._cluster.policies_listed(policies, before=policies_before)
+            self._cluster.allocations_listed(allocations, before=allocations_before)
             self._listed.set()
             self._wake()
             backoff.reset()

@@ -146,11 +146,24 @@ def test_labels_choose_the_policy_of_a_node() -> None:
 
 def test_what_a_list_does_not_name_is_gone() -> None:
     cluster = filled()
-    cluster.allocations_listed([allocation("chat"), allocation("old")])
-    cluster.allocations_listed([allocation("chat")])
-    cluster.policies_listed([policy(), policy("old")])
-    cluster.policies_listed([policy()])
+    cluster.allocations_listed([allocation("chat"), allocation("old")], before=set())
+    cluster.allocations_listed([allocation("chat")], before={*cluster.allocations})
+    cluster.policies_listed([policy(), policy("old")], before=set())
+    cluster.policies_listed([policy()], before={*cluster.policies})
     assert ([*cluster.allocations], [*cluster.policies]) == ([CHAT], ["default"])
+
+
+def test_a_list_takes_back_nothing_that_came_while_it_was_on_its_way() -> None:
+    cluster, new = filled(), allocation("chat", priority="Low")
+    edited = new.model_copy(update={"metadata": new.metadata.model_copy(update={"resource_version": "9"})})
+    before = {*cluster.allocations}
+    cluster.allocation_applied(edited)
+    cluster.allocation_applied(allocation("younger"))
+    cluster.policy_applied(policy("younger"))
+    cluster.allocations_listed([allocation("chat")], before=before)
+    cluster.policies_listed([], before=set())
+    assert cluster.allocations == {CHAT: edited, ObjectKey("team-a", "younger"): allocation("younger")}
+    assert [*cluster.policies] == ["younger"]
 
 
 def test_a_cordoned_node_takes_no_new_pods() -> None:
