@@ -130,7 +130,8 @@ class Observer:
 
     def event(self, namespace: str, pod: str, reason: str) -> str | None:
         """The message of the latest event about a pod."""
-        items = (self._get(f"/api/v1/namespaces/{namespace}/events") or {}).get("items", [])
+        listed = (self._get(f"/api/v1/namespaces/{namespace}/events") or {}).get("items", [])
+        items = sorted(listed, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         about = {"kind": "Pod", "name": pod}
         messages = [
             e["message"] for e in items if e["reason"] == reason and about.items() <= e["involvedObject"].items()
