@@ -168,8 +168,12 @@ def _bad(sentence: str) -> web.Response:
 
 
 def make_directory(path: Path) -> None:
-    """Makes a container's directory, readable by whatever user runs in it."""
+    """Makes a container's directory, readable by whatever user runs in it, below one that only root may enter.
+
+    Containers see their own directory through a mount; the host's users must not acknowledge in their name.
+    """
     path.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
     path.chmod(0o755)
 
 

@@ -106,7 +106,6 @@ class Installation:
     def _start_operator(self) -> None:
         webhook = self.control_plane.authority.issue("webhook", common_name="webhook", hosts=("localhost", "127.0.0.1"))
         flags = (
-            *("--namespace", NAMESPACE),
             *("--webhook-bind", _WEBHOOK),
             *("--webhook-cert", str(webhook.certificate)),
             *("--webhook-key", str(webhook.key)),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import kopf
 
-from arbiter_kube.api import SYSTEM_NAMESPACE
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import Credentials, find_credentials
 from arbiter_kube.client.events import EventRecorder
@@ -40,7 +39,6 @@ class Options:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_common_arguments(parser)
-    add_flag(parser, "--namespace", default=SYSTEM_NAMESPACE, help="namespace of Arbiter's own objects")
     add_flag(parser, "--webhook-bind", type=bind, default="0.0.0.0:9443", help="HOST:PORT of the admission webhook")
     add_flag(parser, "--webhook-cert", type=Path, default="/tls/tls.crt", help="the webhook's certificate, PEM")
     add_flag(parser, "--webhook-key", type=Path, default="/tls/tls.key", help="the key of that certificate, PEM")

@@ -23,6 +23,16 @@ async def acknowledge(_: Applied) -> None:
     """Nobody asks."""
 
 
+async def test_users_of_the_host_reach_no_container_s_socket(tmp_path: Path) -> None:
+    directory = ContainerDirectory(tmp_path / "containers" / "chat", acknowledge=acknowledge)
+    await directory.open()
+    try:
+        assert [path.stat().st_mode & 0o777 for path in (directory.path.parent, directory.path)] == [0o700, 0o755]
+        assert (directory.path / SOCKET_FILE).stat().st_mode & 0o777 == 0o666
+    finally:
+        await directory.remove()
+
+
 async def test_of_targets_told_at_the_same_time_the_last_one_stays(tmp_path: Path) -> None:
     directory = ContainerDirectory(tmp_path / "chat", acknowledge=acknowledge)
 
