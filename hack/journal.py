@@ -6,7 +6,7 @@ the engines that make the promises. Imports the standard library only.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 _LINE = re.compile(
@@ -51,7 +51,16 @@ def parse(log: str) -> list[Step]:
     ]
 
 
-def peak_use(journals: Mapping[str, Iterable[Step]]) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The instant of the most use: bytes in all, seconds since the epoch, and the bytes of each container."""
+
+    vram: int = 0
+    time: float = 0.0
+    holders: Mapping[str, int] = field(default_factory=dict)
+
+
+def peak_use(journals: Mapping[str, Iterable[Step]]) -> Peak:
     """The most bytes that these containers, all on one GPU, might use at one instant.
 
     A container may use what it was told from the moment it reads it, and what it used before until it has applied
@@ -61,13 +70,14 @@ def peak_use(journals: Mapping[str, Iterable[Step]]) -> int:
         ((step, name) for name, journal in journals.items() for step in journal), key=lambda entry: entry[0].time
     )
     may_use: dict[str, int] = {}
-    peak = 0
+    peak = Peak()
     for step, name in steps:
         if step.kind is StepKind.TOLD:
             may_use[name] = max(may_use.get(name, 0), step.vram)
         elif step.kind is StepKind.APPLIED:
             may_use[name] = step.vram
         elif step.kind in (StepKind.STARTED, StepKind.RELEASED):
-            may_use[name] = 0
-        peak = max(peak, sum(may_use.values()))
+            may_use.pop(name, None)
+        if (now := sum(may_use.values())) > peak.vram:
+            peak = Peak(vram=now, time=step.time, holders=dict(may_use))
     return peak

@@ -180,7 +180,7 @@ class Story:
         return lines
 
     def _peak(self, pods: tuple[PodView, ...]) -> int:
-        return journal.peak_use({pod.name: self._observer.journal(pod) for pod in pods})
+        return journal.peak_use({pod.name: self._observer.journal(pod) for pod in pods}).vram
 
     def _gpu(self) -> GpuView:
         return self._observer.gpus()[0]

@@ -1,8 +1,10 @@
 """What happened in every container, read from the logs that the nodes keep, while the tests run.
 
-A log is opened as soon as it is there and read to its end: an open file survives the removal of its pod.
+A log is opened as soon as it is there and read to its end: an open file survives the removal of its pod. A container
+that is killed writes no last line; that it has ended is seen from its process.
 """
 
+import re
 import threading
 import time
 from collections import defaultdict
@@ -14,6 +16,7 @@ from hack.cluster.cluster import Cluster
 from hack.journal import Step, StepKind, parse
 
 _POLL_SECONDS = 0.2
+_POD = re.compile(r"pod([0-9a-f-]{36})/")
 
 
 class Chronicle:
@@ -23,6 +26,8 @@ class Chronicle:
         self._roots = [node.directory / "root" / "var" / "log" / "pods" for node in cluster.nodes]
         self._files: dict[Path, TextIO] = {}
         self._texts: dict[str, str] = defaultdict(str)
+        self._seen_alive: dict[str, float] = {}
+        self._alive: set[str] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="chronicle")
@@ -40,15 +45,21 @@ class Chronicle:
             file.close()
 
     def journals(self) -> dict[str, list[Step]]:
-        """The steps of every container that ever ran, by pod UID."""
+        """The steps of every container that ever ran, by pod UID; the last one of those that ended is their release."""
         with self._lock:
             self._read()
-            return {uid: parse(text) for uid, text in self._texts.items()}
+            return {uid: self._with_its_end(uid, parse(text)) for uid, text in self._texts.items()}
 
     def last_told(self, uid: str) -> Step | None:
         """The last grant that a container read."""
         steps = self.journals().get(uid, [])
         return next((step for step in reversed(steps) if step.kind is StepKind.TOLD), None)
+
+    def _with_its_end(self, uid: str, steps: list[Step]) -> list[Step]:
+        if not steps or uid in self._alive or steps[-1].kind is StepKind.RELEASED:
+            return steps
+        ended = max(steps[-1].time, self._seen_alive.get(uid, 0.0))
+        return [*steps, Step(time=ended, kind=StepKind.RELEASED)]
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -57,6 +68,9 @@ class Chronicle:
             time.sleep(_POLL_SECONDS)
 
     def _read(self) -> None:
+        # The processes first: who is not among them has written its last line.
+        self._alive = pods_with_engines()
+        self._seen_alive.update(dict.fromkeys(self._alive, time.time()))
         for root in self._roots:
             for path in sorted(root.glob("*_*_*/engine/*.log")):
                 if path not in self._files:
@@ -67,3 +81,15 @@ class Chronicle:
                 # The runtime writes `time stream tag text`.
                 self._texts[uid] += line.split(" ", 3)[3]
             file.seek(file.tell() - len(line.encode()))
+
+
+def pods_with_engines() -> set[str]:
+    """UIDs of the pods in which an engine's process lives."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"/engine/engine.py" in (process / "cmdline").read_bytes():
+                found.update(_POD.findall((process / "cgroup").read_text()))
+        except OSError:
+            continue  # it ended while we looked
+    return found

@@ -128,7 +128,10 @@ def test_every_replica_gets_a_grant_of_its_own(small: Cluster) -> None:
     )
     for replica in observer.pods(CHAT.namespace):
         assert read_by(observer, replica.name, 0.6).vram == 6144 << 20
-    assert re.search(r"chat +LlmInference +High +10Gi +4Gi +2/2 +0\.6 +Reduced", small.kubectl("get", "gpua", "chat"))
+    row = re.compile(r"chat +LlmInference +High +10Gi +4Gi +2/2 +0\.6 +Reduced")
+    observer.wait(
+        "both in the allocation's row", lambda: row.search(small.kubectl("get", "gpua", "chat")), component="operator"
+    )
     small.kubectl("delete", "deployment", "chat", "--timeout=60s")
 
 

@@ -60,4 +60,4 @@ def released(time: float) -> Step:
     ],
 )
 def test_what_may_be_used_at_one_instant(journals: dict[str, list[Step]], peak: int) -> None:
-    assert peak_use(journals) == peak
+    assert peak_use(journals).vram == peak
