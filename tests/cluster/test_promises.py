@@ -113,11 +113,12 @@ class Life:
         pods: list[dict[str, Any]] = json.loads(answer)["items"] if answer else []
         for pod in pods:
             uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
-            if pod["status"]["phase"] == "Failed":
-                if not self._was_being_admitted(pod):
-                    self.failed.add(f"{name}: {pod['status'].get('reason')} {pod['status'].get('message')}")
-                elif name in self.alive:
+            # What this test deleted ends as its engine ended: one that is killed while it starts has not succeeded.
+            if pod["status"]["phase"] == "Failed" and name in self.alive:
+                if self._was_being_admitted(pod):
                     self._make_anew(self.alive[name])
+                else:
+                    self.failed.add(f"{name}: {pod['status']}")
             if any(status["restartCount"] for status in pod["status"].get("containerStatuses", [])):
                 self.restarted.add(name)
             if gpus := pod["metadata"].get("annotations", {}).get("arbiter.infernum.io/gpus"):
