@@ -164,7 +164,7 @@ class Story:
         self._journals[pod.name] = steps
         name = pod.name.split("-")[0]
         lines = []
-        for before, step in zip([None, *steps], steps, strict=False):
+        for step in steps:
             if step.time < since:
                 continue
             if step.kind is StepKind.TOLD:
@@ -175,7 +175,7 @@ class Story:
                     else f"{step.quality:.3f}   "
                 )
                 lines.append((step.time, f"{name:8s} told {change}{step.vram // MIB}Mi   revision {step.revision}"))
-            elif step.kind is StepKind.ACKNOWLEDGED and before is not None:
+            elif step.kind is StepKind.ACKNOWLEDGED:
                 lines.append((step.time, f"{name:8s} applied and acknowledged revision {step.revision}"))
         return lines
 

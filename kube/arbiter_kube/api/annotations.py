@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -274,13 +274,7 @@ def decode_grant(text: str) -> TargetGrant:
     Raises:
         InvalidAnnotationError: the text is none of ours, or of a version that this process does not know.
     """
-    try:
-        grant = msgspec.json.decode(text, type=TargetGrant)
-    except msgspec.MsgspecError as error:
-        raise InvalidAnnotationError(f"{GRANT} cannot be read: {error}.") from error
-    if grant.version != GRANT_VERSION:
-        raise InvalidAnnotationError(f"{GRANT} has version {grant.version}; this process knows {GRANT_VERSION}.")
-    return grant
+    return _decode(GRANT, text, TargetGrant, version=GRANT_VERSION)
 
 
 class Nomination(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,15 +300,20 @@ def decode_nomination(text: str) -> Nomination:
     Raises:
         InvalidAnnotationError: the text is none of ours, or of a version that this process does not know.
     """
+    return _decode(NOMINATED, text, Nomination, version=NOMINATION_VERSION)
+
+
+_Versioned = TypeVar("_Versioned", TargetGrant, Nomination)
+
+
+def _decode(key: str, text: str, kind: type[_Versioned], *, version: int) -> _Versioned:
     try:
-        nomination = msgspec.json.decode(text, type=Nomination)
+        value = msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
-        raise InvalidAnnotationError(f"{NOMINATED} cannot be read: {error}.") from error
-    if nomination.version != NOMINATION_VERSION:
-        raise InvalidAnnotationError(
-            f"{NOMINATED} has version {nomination.version}; this process knows {NOMINATION_VERSION}."
-        )
-    return nomination
+        raise InvalidAnnotationError(f"{key} cannot be read: {error}.") from error
+    if value.version != version:
+        raise InvalidAnnotationError(f"{key} has version {value.version}; this process knows {version}.")
+    return value
 
 
 def target_annotations(grant: TargetGrant) -> dict[str, str]:
