@@ -308,11 +308,16 @@ class LossyApi:
                     return _abort(request)
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
-            await response.prepare(request)
-            async for piece in answer.content.iter_any():
-                if "watch" in request.query:
-                    await self.watching.wait()
-                await response.write(piece)
+            try:
+                await response.prepare(request)
+                async for piece in answer.content.iter_any():
+                    if "watch" in request.query:
+                        await self.watching.wait()
+                    await response.write(piece)
+            finally:
+                # Left before its end, it would wait for the farewell in TLS, past the end of the loop.
+                if answer.connection is not None and answer.connection.transport is not None:
+                    answer.connection.transport.abort()
             return response
 
     async def _arrives(self) -> bool:

@@ -1,8 +1,8 @@
 """A cable that can be cut, and reflectors that are followed in the background."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from arbiter_kube.client import Reflector, ReflectorEvent
@@ -47,7 +47,6 @@ class Cable:
         self._gate = asyncio.Event()
         self._gate.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def open(self) -> None:
@@ -57,11 +56,10 @@ class Cable:
     async def cut(self) -> None:
         if self._server is not None:
             self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted connections are gone one step of the loop later
 
     def fall_silent(self) -> None:
         """Nothing flows any more on the connections of now, and neither end is told; later ones work."""
@@ -70,12 +68,17 @@ class Cable:
         self._gate.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, upstream_writer}
-        for source, sink in ((reader, upstream_writer), (upstream_reader, writer)):
-            task = asyncio.create_task(self._pump(source, sink, self._gate))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        gate = self._gate
+        with suppress(OSError), _aborted_unless_done(writer):
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            with _aborted_unless_done(upstream_writer):
+                await asyncio.gather(
+                    self._pump(reader, upstream_writer, gate), self._pump(upstream_reader, writer, gate)
+                )
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         with suppress(OSError):
@@ -84,3 +87,13 @@ class Cable:
                 sink.write(piece)
                 await sink.drain()
         sink.close()
+
+
+@contextmanager
+def _aborted_unless_done(writer: asyncio.StreamWriter) -> Iterator[None]:
+    """Ends a connection with whoever served it: nobody else would before the loop closes."""
+    try:
+        yield
+    except BaseException:
+        writer.transport.abort()
+        raise

@@ -1,8 +1,14 @@
 """What a real API server does rarely, done by a small server on loopback: refusals, broken lines, early ends."""
 
 import asyncio
+import gc
+import socket
+import ssl
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,7 +16,9 @@ from aiohttp.test_utils import TestServer
 
 from arbiter_kube.api.resources import NODES
 from arbiter_kube.client import ApiError, KubeClient, Reflector, ReflectorTiming, TooManyRequests, Unreachable
+from arbiter_kube.client.client import Selection
 from arbiter_kube.client.credentials import BearerToken, Credentials
+from hack.cluster.pki import Authority
 from tests.component.kube.support import PATIENCE, Follow
 from tests.component.kube.test_reflector import told
 
@@ -210,3 +218,40 @@ async def test_the_age_grows_while_nothing_is_heard(follow: Follow) -> None:
         await queries.reach(3)
         assert reflector.age() >= QUICK.idle
         await following.stop()
+
+
+def test_a_watch_that_is_left_ends_its_connection_before_the_client_is_closed(tmp_path: Path) -> None:
+    serving = Authority(tmp_path).issue("server", common_name="server", hosts=("127.0.0.1",))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(serving.certificate, serving.key)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        polite = threads.submit(_says_one_line_and_no_farewell, server, context)
+
+        async def leave() -> None:
+            credentials = Credentials(
+                server=f"https://127.0.0.1:{server.getsockname()[1]}",
+                ssl=Authority(tmp_path).client_context(),
+                token=BearerToken(lambda: None),
+            )
+            async with KubeClient(credentials, component="test") as client:
+                watch = client.watch(NODES, Selection(), resource_version="1", lasting=60.0, idle=60.0)
+                assert await anext(watch)
+                await watch.aclose()
+
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            asyncio.run(leave())
+            gc.collect()
+        server.shutdown(socket.SHUT_RDWR)
+        polite.result(PATIENCE).close()
+    assert [str(warning.message) for warning in told] == []
+
+
+def _says_one_line_and_no_farewell(server: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    accepted, _ = server.accept()
+    connection = context.wrap_socket(accepted, server_side=True)
+    connection.recv(65536)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
+    )
+    return connection
