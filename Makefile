@@ -8,9 +8,10 @@ CODE   := arbiter kube extender deviceplugin operator cli hack tests
 
 NODES ?= 1
 GPUS  ?= 12Gi
+ONLY  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests bench binaries cluster-up cluster-down crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +47,10 @@ cluster-tests: $(READY) ## Run tests on a real cluster: API server, scheduler, k
 	@$(BIN)/python -m hack.cluster prepare
 	@$(BIN)/pytest -q tests/cluster
 
+bench: $(READY) ## Run the benchmarks, each beside its yardstick [ONLY=equilibrium: those whose name holds the word]
+	@$(BIN)/pytest -q -p benchmark --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=min,median,rounds \
+	  --benchmark-max-time=0.5 -k "$(ONLY)" tests/bench
+
 binaries: $(READY)
 	@$(BIN)/python -m hack.cluster binaries
 
@@ -66,7 +71,7 @@ lock: ## Resolve requirements/*.txt anew from pyproject.toml
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements/runtime.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --custom-compile-command 'make lock' pyproject.toml --group dev --output-file requirements/dev.txt
+	  --custom-compile-command 'make lock' pyproject.toml --group dev --extra plot --output-file requirements/dev.txt
 
 clean: ## Remove what can be made again (not the cluster, not the cache of binaries)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
