@@ -12,7 +12,7 @@ from arbiter.curves import HIGHEST_PRICE, LOWEST_PRICE, Bend, Curve, curve_of
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
-from arbiter.workload import Pressure
+from arbiter.workload import MemoryPressure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,13 @@ class GpuPrice:
     overcommitted: bool
 
     @property
-    def pressure(self) -> Pressure:
+    def pressure(self) -> MemoryPressure:
         """The price as people see it."""
         if self.price == LOWEST_PRICE:
-            return Pressure.LOW
+            return MemoryPressure.LOW
         if self.price <= 0:
-            return Pressure.MODERATE
-        return Pressure.HIGH if self.price <= 1 else Pressure.CRITICAL
+            return MemoryPressure.MODERATE
+        return MemoryPressure.HIGH if self.price <= 1 else MemoryPressure.CRITICAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

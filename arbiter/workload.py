@@ -1,9 +1,10 @@
-"""Workload types, priorities and policy modes with the figures that the reference coordinator gives them.
+"""Workload types, priorities, policy modes and levels of pressure, with the reference coordinator's figures.
 
 Imports the standard library only. The figures are those of the coordinator that Arbiter carries to Kubernetes
 (infernum-arbiter 0.2.0-rc.2).
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from fractions import Fraction
@@ -29,26 +30,35 @@ class WorkloadType(StrEnum):
         """The figures that hold where nobody says otherwise."""
         return _WORKLOAD_DEFAULTS[self]
 
+    def timeout(self, priority: "Priority") -> float:
+        """Seconds for which it waits for room where nobody says otherwise."""
+        return self.defaults.timeout * priority.timeout_multiplier
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadDefaults:
-    """Figures of one workload type: quality 0..1, memory in bytes, timeout in seconds."""
+    """Figures of one workload type: qualities 0..1, memory in bytes, timeout in seconds before the priority's factor.
+
+    `streams`: its output is used while it is being made, token by token or frame by frame.
+    """
 
     minimum_quality: Fraction
+    target_quality: Fraction = Fraction(1)
     typical_memory: int
     timeout: float
+    streams: bool
     short_name: str
 
 
 _WORKLOAD_DEFAULTS = {
     WorkloadType.LLM_INFERENCE: WorkloadDefaults(
-        minimum_quality=Fraction("0.4"), typical_memory=8 * GIB, timeout=30.0, short_name="llm"
+        minimum_quality=Fraction("0.4"), typical_memory=8 * GIB, timeout=30.0, streams=True, short_name="llm"
     ),
     WorkloadType.IMAGE_GENERATION: WorkloadDefaults(
-        minimum_quality=Fraction("0.3"), typical_memory=6 * GIB, timeout=60.0, short_name="image"
+        minimum_quality=Fraction("0.3"), typical_memory=6 * GIB, timeout=60.0, streams=False, short_name="image"
     ),
     WorkloadType.VIDEO_GENERATION: WorkloadDefaults(
-        minimum_quality=Fraction("0.25"), typical_memory=12 * GIB, timeout=120.0, short_name="video"
+        minimum_quality=Fraction("0.25"), typical_memory=12 * GIB, timeout=120.0, streams=True, short_name="video"
     ),
 }
 
@@ -113,10 +123,36 @@ class Resize(StrEnum):
     AT_START = "AtStart"
 
 
-class Pressure(StrEnum):
-    """How tight a GPU is, as people see it."""
+class MemoryPressure(StrEnum):
+    """How tight memory is, as people see it: by the price of a GPU, or by the share of it that is used."""
 
     LOW = "Low"
     MODERATE = "Moderate"
     HIGH = "High"
     CRITICAL = "Critical"
+
+    @classmethod
+    def at(cls, utilisation: float) -> "MemoryPressure":
+        """The level at this share of the capacity in use, 0..1; each level holds from its bound on."""
+        return tuple(cls)[bisect_right(_BOUNDS, utilisation)]
+
+    @property
+    def quality_factor(self) -> Fraction:
+        """Factor on a quality target at this level."""
+        return _PRESSURE_FACTORS[self]
+
+    @property
+    def blocks_new_work(self) -> bool:
+        """Whether nothing new may start."""
+        return self is MemoryPressure.CRITICAL
+
+    @property
+    def pauses_background(self) -> bool:
+        """Whether work of priority Background has to pause."""
+        return self in (MemoryPressure.HIGH, MemoryPressure.CRITICAL)
+
+
+_BOUNDS = (0.5, 0.75, 0.9)
+"""Where Moderate, High and Critical begin."""
+
+_PRESSURE_FACTORS = dict(zip(MemoryPressure, map(Fraction, ("1", "0.9", "0.7", "0.5")), strict=True))

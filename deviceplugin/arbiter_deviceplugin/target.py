@@ -11,7 +11,7 @@ from fractions import Fraction
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid
 from arbiter.transitions import Grant, GrantReason
-from arbiter.workload import PolicyMode, Pressure
+from arbiter.workload import MemoryPressure, PolicyMode
 from arbiter_kube.api import API_VERSION
 from arbiter_kube.api.annotations import TargetGrant
 
@@ -52,7 +52,7 @@ def told(
         "vramBytes": grant.vram,
         "gpuFraction": fraction,
         "gpus": sorted(totals),
-        "pressure": decision.pressure if decision else Pressure.LOW,
+        "pressure": decision.pressure if decision else MemoryPressure.LOW,
         "mode": decision.mode if decision else mode,
         "revision": grant.revision,
         "reason": _reason(grant, decision),

@@ -11,7 +11,7 @@ from arbiter.equilibrium import Equilibrium, GpuPrice, Member, Target, balance_e
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
 from arbiter.units import GIB, MIB
-from arbiter.workload import PolicyMode, Pressure, Priority, WorkloadType
+from arbiter.workload import MemoryPressure, PolicyMode, Priority, WorkloadType
 
 A, B = GpuUuid("gpu-a"), GpuUuid("gpu-b")
 
@@ -301,9 +301,14 @@ def test_a_step_that_two_equally_dear_gpus_share_goes_down_on_both() -> None:
 
 @pytest.mark.parametrize(
     ("capacity", "pressure"),
-    [("16", Pressure.LOW), ("14", Pressure.MODERATE), ("12", Pressure.HIGH), ("6", Pressure.CRITICAL)],
+    [
+        ("16", MemoryPressure.LOW),
+        ("14", MemoryPressure.MODERATE),
+        ("12", MemoryPressure.HIGH),
+        ("6", MemoryPressure.CRITICAL),
+    ],
 )
-def test_pressure_is_the_price(capacity: str, pressure: Pressure) -> None:
+def test_pressure_is_the_price(capacity: str, pressure: MemoryPressure) -> None:
     assert solve({A: gib(capacity)}, members(LLM_AND_IMAGE), Policy()).prices[A].pressure is pressure
 
 

@@ -1,12 +1,13 @@
-"""Figures of the reference coordinator: priorities, types."""
+"""Figures of the reference coordinator: priorities, types, pressure."""
 
+import math
 from fractions import Fraction
 from itertools import product
 
 import pytest
 
 from arbiter.units import GIB
-from arbiter.workload import Priority, WorkloadDefaults, WorkloadType
+from arbiter.workload import MemoryPressure, Priority, WorkloadDefaults, WorkloadType
 
 
 @pytest.mark.parametrize(
@@ -58,17 +59,62 @@ def test_preemption_needs_a_gap_of_two_levels() -> None:
 @pytest.mark.parametrize(
     ("kind", "defaults"),
     [
-        (WorkloadType.LLM_INFERENCE, ("0.4", 8, 30.0, "llm")),
-        (WorkloadType.IMAGE_GENERATION, ("0.3", 6, 60.0, "image")),
-        (WorkloadType.VIDEO_GENERATION, ("0.25", 12, 120.0, "video")),
+        (WorkloadType.LLM_INFERENCE, ("0.4", 8, 30.0, True, "llm")),
+        (WorkloadType.IMAGE_GENERATION, ("0.3", 6, 60.0, False, "image")),
+        (WorkloadType.VIDEO_GENERATION, ("0.25", 12, 120.0, True, "video")),
     ],
 )
-def test_a_type_has_the_reference_defaults(kind: WorkloadType, defaults: tuple[str, int, float, str]) -> None:
-    minimum, memory, timeout, short_name = defaults
+def test_a_type_has_the_reference_defaults(kind: WorkloadType, defaults: tuple[str, int, float, bool, str]) -> None:
+    minimum, memory, timeout, streams, short_name = defaults
     assert kind.defaults == WorkloadDefaults(
-        minimum_quality=Fraction(minimum), typical_memory=memory * GIB, timeout=timeout, short_name=short_name
+        minimum_quality=Fraction(minimum),
+        target_quality=Fraction(1),
+        typical_memory=memory * GIB,
+        timeout=timeout,
+        streams=streams,
+        short_name=short_name,
     )
 
 
 def test_only_llm_inference_is_the_llm_system() -> None:
     assert [kind for kind in WorkloadType if kind.is_llm] == [WorkloadType.LLM_INFERENCE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority", "seconds"),
+    [
+        (WorkloadType.LLM_INFERENCE, Priority.BACKGROUND, 15.0),
+        (WorkloadType.LLM_INFERENCE, Priority.HIGH, 45.0),
+        (WorkloadType.IMAGE_GENERATION, Priority.NORMAL, 60.0),
+        (WorkloadType.IMAGE_GENERATION, Priority.LOW, 45.0),
+        (WorkloadType.VIDEO_GENERATION, Priority.CRITICAL, 240.0),
+    ],
+)
+def test_who_matters_more_waits_longer(kind: WorkloadType, priority: Priority, seconds: float) -> None:
+    assert kind.timeout(priority) == seconds
+
+
+@pytest.mark.parametrize(
+    ("level", "begins", "factor", "blocks_new_work", "pauses_background"),
+    [
+        (MemoryPressure.LOW, 0.0, "1", False, False),
+        (MemoryPressure.MODERATE, 0.5, "0.9", False, False),
+        (MemoryPressure.HIGH, 0.75, "0.7", False, True),
+        (MemoryPressure.CRITICAL, 0.9, "0.5", True, True),
+    ],
+)
+def test_a_level_of_pressure_has_the_reference_figures(
+    level: MemoryPressure, begins: float, factor: str, blocks_new_work: bool, pauses_background: bool
+) -> None:
+    assert MemoryPressure.at(begins) is level
+    assert MemoryPressure.at(math.nextafter(begins, -1)) is not level or level is MemoryPressure.LOW
+    assert (level.quality_factor, level.blocks_new_work, level.pauses_background) == (
+        Fraction(factor),
+        blocks_new_work,
+        pauses_background,
+    )
+
+
+@pytest.mark.parametrize("utilisation", [1.0, 1.5, math.inf])
+def test_a_full_gpu_and_one_beyond_it_are_critical(utilisation: float) -> None:
+    assert MemoryPressure.at(utilisation) is MemoryPressure.CRITICAL

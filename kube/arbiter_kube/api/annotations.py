@@ -24,7 +24,7 @@ from arbiter.demand import (
 )
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import QuantityError, format_mib, parse_bytes
-from arbiter.workload import Pressure, Priority, Resize, WorkloadType
+from arbiter.workload import MemoryPressure, Priority, Resize, WorkloadType
 from arbiter_kube.api import GROUP
 
 
@@ -255,7 +255,7 @@ class TargetGrant(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     quality: Annotated[str, msgspec.Meta(pattern=f"^({_DECIMAL.pattern})$")]
     vram: Annotated[int, msgspec.Meta(ge=0)]
     revision: int
-    pressure: Pressure
+    pressure: MemoryPressure
     mode: str
     reason: str = ""
 

@@ -100,7 +100,7 @@ class GpuAllocationSpec(ApiModel):
             return 0.0
         if self.timeout is not None:
             return parse_duration(self.timeout)
-        return WorkloadType(self.workload_type).defaults.timeout * Priority(self.priority).timeout_multiplier
+        return WorkloadType(self.workload_type).timeout(Priority(self.priority))
 
 
 def _bytes(size: str | None) -> int | None:

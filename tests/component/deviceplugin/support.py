@@ -19,7 +19,7 @@ import yaml
 
 from arbiter.ids import GpuUuid
 from arbiter.units import GIB
-from arbiter.workload import Pressure
+from arbiter.workload import MemoryPressure
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import TargetGrant
@@ -357,7 +357,7 @@ def _now() -> str:
 
 
 def _grant(quality: str, vram: int, *, revision: int) -> TargetGrant:
-    return TargetGrant(quality=quality, vram=vram, revision=revision, pressure=Pressure.HIGH, mode="Adaptive")
+    return TargetGrant(quality=quality, vram=vram, revision=revision, pressure=MemoryPressure.HIGH, mode="Adaptive")
 
 
 async def make_node(client: KubeClient, name: str) -> None:

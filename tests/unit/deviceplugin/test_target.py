@@ -6,7 +6,7 @@ from fractions import Fraction
 from arbiter.ids import GpuUuid
 from arbiter.transitions import Grant, GrantReason
 from arbiter.units import GIB, MIB
-from arbiter.workload import PolicyMode, Pressure
+from arbiter.workload import MemoryPressure, PolicyMode
 from arbiter_deviceplugin.target import Told, told
 from arbiter_kube.api.annotations import TargetGrant
 from tests.unit.extender.builders import a_pod
@@ -15,7 +15,7 @@ DECISION = TargetGrant(
     quality="0.904",
     vram=9256 * MIB,
     revision=7,
-    pressure=Pressure.HIGH,
+    pressure=MemoryPressure.HIGH,
     mode="LlmFirst",
     reason="team-b/posters joined gpu-1/0",
 )

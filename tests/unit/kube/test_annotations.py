@@ -7,7 +7,7 @@ import pytest
 
 from arbiter.demand import Demand, Level
 from arbiter.units import GIB
-from arbiter.workload import Pressure, Priority, WorkloadType
+from arbiter.workload import MemoryPressure, Priority, WorkloadType
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import FrozenDemand, InvalidAnnotationError, TargetGrant
 
@@ -26,7 +26,7 @@ DEMAND = Demand(
     gpu_count=2,
 )
 FROZEN = FrozenDemand(demand=DEMAND, container="main", allocation="chat", generation=3)
-GRANT = TargetGrant(quality="0.904", vram=9 * GIB, revision=1, pressure=Pressure.HIGH, mode="Adaptive")
+GRANT = TargetGrant(quality="0.904", vram=9 * GIB, revision=1, pressure=MemoryPressure.HIGH, mode="Adaptive")
 
 LEVELS = json.loads(a.encode_demand(FROZEN))["levels"]
 

@@ -6,7 +6,7 @@ from typing import Any
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter.units import GIB, MIB, Slices, slices_for
-from arbiter.workload import Pressure, Priority, Resize, WorkloadType
+from arbiter.workload import MemoryPressure, Priority, Resize, WorkloadType
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api.annotations import FrozenDemand, TargetGrant
 from arbiter_kube.api.gpuallocation import GpuAllocation
@@ -125,7 +125,12 @@ def posters(name: str = "posters-0", **more: Any) -> GpuPod:
 def target(quality: str, vram: int, *, revision: int = 1) -> TargetGrant:
     """A target as it stands on a pod; `vram` in MiB."""
     return TargetGrant(
-        quality=quality, vram=vram * MIB, revision=revision, pressure=Pressure.LOW, mode="Adaptive", reason="before"
+        quality=quality,
+        vram=vram * MIB,
+        revision=revision,
+        pressure=MemoryPressure.LOW,
+        mode="Adaptive",
+        reason="before",
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from arbiter.ids import GpuUuid
 from arbiter.policy import Policy
 from arbiter.units import GIB, MIB
-from arbiter.workload import PolicyMode, Pressure
+from arbiter.workload import MemoryPressure, PolicyMode
 from arbiter_kube.api.annotations import TargetGrant
 from arbiter_kube.api.gpunode import GrantState, SliceCount
 from arbiter_kube.api.pods import GpuPod
@@ -39,7 +39,7 @@ def test_a_pod_alone_gets_full_quality() -> None:
                 quality="1.000",
                 vram=10 * GIB,
                 revision=1,
-                pressure=Pressure.LOW,
+                pressure=MemoryPressure.LOW,
                 mode="Adaptive",
                 reason="placed on gpu-1/0",
             ),
@@ -55,7 +55,7 @@ def test_two_share_as_the_golden_figures_say() -> None:
         "team-b/posters (Background) joined gpu-1/0",
         "placed on gpu-1/0 beside team-a/chat (High)",
     ]
-    assert {change.grant.pressure for change in plan(state).changes if change.grant} == {Pressure.HIGH}
+    assert {change.grant.pressure for change in plan(state).changes if change.grant} == {MemoryPressure.HIGH}
     assert {gpu: round(float(price.price), 3) for gpu, price in plan(state).prices.items()} == {"GPU-0": 0.356}
 
 
