@@ -12,14 +12,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from arbiter.demand import Demand
+from arbiter.formula import calculated_quality, coordinated_quality
 from arbiter.piecewise import Piecewise, joined
 from arbiter.policy import Policy
-from arbiter.workload import PolicyMode
 
 LOWEST_PRICE, HIGHEST_PRICE = Fraction(-1), Fraction(6)
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
-_PRESSURE = joined((_ZERO, _ZERO), (_ONE, _ONE))
 
 
 class Bend(NamedTuple):
@@ -46,26 +45,11 @@ class Curve:
         return next((bend.jump for bend in self.bends if bend.price == price), _ZERO)
 
 
-def reference_quality(demand: Demand, policy: Policy) -> Piecewise:
-    """The reference coordinator's answer over pressures 0 to 1, its budget target 1.0 under every policy.
-
-    Source: infernum-arbiter 0.2.0-rc.2, calculator (with its clamps), then coordinator.
-    """
-    if policy.sizes_once:
-        return joined((_ZERO, _ONE), (_ONE, _ONE))
-    multiplier = demand.priority.quality_multiplier
-    calculated = _PRESSURE.scale(Fraction("-0.5")).shift(_ONE).scale(multiplier).clamp(demand.minimum, _ONE)
-    if policy.mode is PolicyMode.BALANCED:
-        return calculated.scale(Fraction("0.45")).shift(Fraction("0.5"))
-    if policy.mode is PolicyMode.ADAPTIVE:
-        return calculated
-    favoured = demand.workload_type.is_llm == (policy.mode is PolicyMode.LLM_FIRST)
-    return calculated.clamp(Fraction("0.7"), _ONE) if favoured else calculated.scale(Fraction("0.9"))
-
-
 def quality_curve(demand: Demand, policy: Policy) -> Piecewise:
     """Quality over prices -1 to 6; continuous, never rising, from `maximum` to `minimum`."""
-    shared = reference_quality(demand, policy).scale(demand.maximum).clamp(demand.minimum, demand.maximum)
+    calculated = calculated_quality(demand.priority, minimum=demand.minimum)
+    coordinated = coordinated_quality(calculated, demand.workload_type, policy)
+    shared = coordinated.scale(demand.maximum).clamp(demand.minimum, demand.maximum)
     scarce = 1 + Fraction(demand.priority.level)
     return joined(
         (LOWEST_PRICE, demand.maximum),
