@@ -5,3 +5,4 @@ from typing import NewType
 PodUid = NewType("PodUid", str)
 GpuUuid = NewType("GpuUuid", str)
 NodeName = NewType("NodeName", str)
+OwnerUid = NewType("OwnerUid", str)

@@ -1,18 +1,30 @@
 """Where a demand is placed: room in bytes and in slices, then nobody's loss, then the tightest fit."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import permutations
 from random import Random
 
 import pytest
 
-from arbiter import placement
 from arbiter.demand import Demand, DemandRequest, resolve
 from arbiter.equilibrium import Equilibrium, Member, solve
-from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.placement import SOLVED, Choice, GpuRoom, NodeRoom, choose, fits
+from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
+from arbiter.placement import (
+    SOLVED,
+    Choice,
+    GpuRoom,
+    Idle,
+    Newcomer,
+    NodeRoom,
+    Placement,
+    Strategy,
+    choose,
+    fits,
+    index,
+    loss,
+)
 from arbiter.policy import Policy
 from arbiter.units import GIB, MIB
 from arbiter.workload import Priority, WorkloadType
@@ -46,6 +58,30 @@ def gpu(uuid: str, usable: float, *members: Member, reserved: float = 0) -> GpuR
 
 def node(name: str, *gpus: GpuRoom, unit: int = 1, policy: Policy | None = None) -> NodeRoom:
     return NodeRoom(name=NodeName(name), gpus=gpus, policy=policy or Policy(), unit=unit)
+
+
+def meshed(*gpus: GpuRoom) -> tuple[GpuRoom, ...]:
+    """Each linked to all others."""
+    everybody = {one.uuid for one in gpus}
+    return tuple(replace(one, links=frozenset(everybody - {one.uuid})) for one in gpus)
+
+
+def pairwise_linked(*gpus: GpuRoom) -> tuple[GpuRoom, ...]:
+    """The first with the second, the third with the fourth."""
+    return tuple(one for pair in batched(gpus) for one in meshed(*pair))
+
+
+def batched(gpus: tuple[GpuRoom, ...]) -> list[tuple[GpuRoom, ...]]:
+    return [gpus[start : start + 2] for start in range(0, len(gpus), 2)]
+
+
+def chained(*gpus: GpuRoom) -> tuple[GpuRoom, ...]:
+    """Each linked to the ones before and after it."""
+    names = [one.uuid for one in gpus]
+    return tuple(
+        replace(one, links=frozenset(names[max(0, at - 1) : at] + names[at + 1 : at + 2]))
+        for at, one in enumerate(gpus)
+    )
 
 
 CHAT = demand(10, 4)
@@ -129,6 +165,16 @@ PLACED = {
         CHAT,
         ("n", ("b",)),
     ),
+    "several GPUs where they are linked, before tighter ones": Placed(
+        (node("n", *pairwise_linked(gpu("a", 12), gpu("b", 24), gpu("c", 12), gpu("d", 24))),),
+        demand(10, 4, gpu_count=2),
+        ("n", ("a", "b")),
+    ),
+    "four GPUs that are all linked, before a chain": Placed(
+        (node("n", *chained(*(gpu(name, 12) for name in "abcd")), *meshed(*(gpu(name, 24) for name in "efgh"))),),
+        demand(10, 4, gpu_count=4),
+        ("n", ("e", "f", "g", "h")),
+    ),
     "nowhere": Placed((node("m", gpu("a", 3)), node("n")), CHAT, None),
 }
 
@@ -143,9 +189,7 @@ def test_a_demand_is_placed(case: Placed) -> None:
 def test_a_choice_says_what_it_costs() -> None:
     there = node("n", gpu("a", 12, member("x", SMALL, "a")))
 
-    assert choose((there,), CHAT) == Choice(
-        node=NodeName("n"), gpus=(GpuUuid("a"),), loss=Fraction(0), spare=Fraction(0)
-    )
+    assert choose((there,), CHAT) == Choice(node=NodeName("n"), gpus=(GpuUuid("a"),), loss=Fraction(0), spare=0)
     crowded = choose((node("n", gpu("a", 11, member("x", SMALL, "a"))),), CHAT)
     assert crowded is not None
     assert crowded.spare == -GIB
@@ -176,7 +220,7 @@ def solves(monkeypatch: pytest.MonkeyPatch) -> list[Equilibrium]:
         done.append(solve(capacities, members, policy))
         return done[-1]
 
-    monkeypatch.setattr(placement, "solve", counted)
+    monkeypatch.setattr(loss, "solve", counted)
     return done
 
 
@@ -195,9 +239,7 @@ def test_nothing_is_solved_where_some_gpu_takes_everybody_at_full_size(solves: l
 
     choice = choose([*nodes, node("roomy", gpu("roomy", 48))], demand(24, 4))
 
-    assert choice == Choice(
-        node=NodeName("roomy"), gpus=(GpuUuid("roomy"),), loss=Fraction(0), spare=Fraction(24 * GIB)
-    )
+    assert choice == Choice(node=NodeName("roomy"), gpus=(GpuUuid("roomy"),), loss=Fraction(0), spare=24 * GIB)
     assert solves == []
 
 
@@ -213,9 +255,129 @@ def test_what_is_not_solved_would_hardly_be_better(seed: int, monkeypatch: pytes
     nodes = [crowded_node(number, random) for number in range(100)]
 
     chosen = choose(nodes, demand(24, 4))
-    monkeypatch.setattr(placement, "SOLVED", len(nodes))
+    monkeypatch.setattr(index, "SOLVED", len(nodes))
     best = choose(nodes, demand(24, 4))
 
     assert chosen is not None
     assert best is not None
     assert best.loss <= chosen.loss <= best.loss + Fraction("0.1")
+
+
+@dataclass(frozen=True)
+class Needs:
+    newcomer: Newcomer
+    expected: bool
+
+
+HOST = replace(node("n", gpu("a", 12)), idle=Idle(cpu=4000, memory=8 * GIB), model="T4")
+NEEDS = {
+    "enough CPU and memory": Needs(Newcomer(demand=CHAT, cpu=4000, memory=8 * GIB), True),
+    "too little CPU": Needs(Newcomer(demand=CHAT, cpu=4001), False),
+    "too little memory": Needs(Newcomer(demand=CHAT, memory=8 * GIB + 1), False),
+    "one of the models that will do": Needs(Newcomer(demand=CHAT, models=frozenset({"T4", "P100"})), True),
+    "none of the models that will do": Needs(Newcomer(demand=CHAT, models=frozenset({"P100"})), False),
+    "CPU alone": Needs(Newcomer(demand=replace(CHAT, full=0, floor=0, gpu_count=0), cpu=4000), True),
+}
+
+
+@pytest.mark.parametrize("case", NEEDS.values(), ids=NEEDS.keys())
+def test_a_node_has_what_a_newcomer_needs_beside_gpus(case: Needs) -> None:
+    placement = Placement()
+    placement.put(HOST)
+    assert (placement.fitting(case.newcomer) == ["n"]) is case.expected
+    assert (placement.choose(case.newcomer) is not None) is case.expected
+
+
+def test_unknown_cpu_is_enough() -> None:
+    placement = Placement()
+    placement.put(replace(HOST, idle=None))
+    assert placement.fitting(Newcomer(demand=CHAT, cpu=99000)) == ["n"]
+
+
+def test_fitting_keeps_the_order_asked_for_and_passes_over_unknown_nodes() -> None:
+    placement = Placement()
+    for one in (node("m", gpu("a", 12)), node("n", gpu("b", 3)), node("o", gpu("c", 12))):
+        placement.put(one)
+
+    names = [NodeName(name) for name in ("o", "gone", "n", "m")]
+    assert placement.fitting(Newcomer(demand=CHAT), names) == ["o", "m"]
+
+
+def test_only_the_nodes_asked_for_are_chosen() -> None:
+    placement = Placement()
+    for one in (node("m", gpu("a", 12)), node("n", gpu("b", 24))):
+        placement.put(one)
+
+    choice = placement.choose(Newcomer(demand=CHAT), [NodeName("n"), NodeName("gone")])
+    assert choice is not None
+    assert choice.node == "n"
+    assert placement.choose(Newcomer(demand=CHAT), []) is None
+
+
+def test_a_node_that_changes_is_seen_as_it_is_now() -> None:
+    placement = Placement()
+    placement.put(node("m", gpu("a", 12)))
+    placement.put(node("n", gpu("b", 24)))
+    newcomer = Newcomer(demand=CHAT)
+    assert _node(placement.choose(newcomer)) == "m"
+
+    placement.put(node("m", gpu("a", 12, member("x", CHAT, "a"))))
+    assert _node(placement.choose(newcomer)) == "n"
+
+    placement.remove(NodeName("n"))
+    placement.remove(NodeName("never there"))
+    assert _node(placement.choose(newcomer)) == "m"
+    assert placement.fitting(newcomer) == ["m"]
+
+
+def test_spreading_takes_the_emptiest() -> None:
+    placement = Placement(Strategy.SPREAD)
+    placement.put(node("m", gpu("a", 12), gpu("b", 24, member("x", SMALL, "b"))))
+    placement.put(node("n", gpu("c", 24, member("y", CHAT, "c"))))
+    choice = placement.choose(Newcomer(demand=CHAT))
+    assert choice is not None
+    assert choice.gpus == ("b",)
+
+
+TEAM = OwnerUid("replicas")
+
+
+def test_replicas_go_to_different_gpus_where_that_costs_nobody_quality() -> None:
+    placement = Placement()
+    placement.put(node("n", replace(gpu("a", 24, member("x", CHAT, "a")), owners=(TEAM,)), gpu("b", 24)))
+    placement.put(node("o", gpu("c", 48)))
+
+    assert _gpus(placement.choose(Newcomer(demand=CHAT))) == ("a",)
+    assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=TEAM))) == ("b",)
+    assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=OwnerUid("others")))) == ("a",)
+
+
+def test_replicas_share_a_gpu_before_anybody_loses_quality() -> None:
+    placement = Placement()
+    placement.put(node("n", replace(gpu("a", 24, member("x", CHAT, "a")), owners=(TEAM,))))
+    placement.put(node("o", gpu("b", 12, member("y", CHAT, "b"))))
+    assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=TEAM))) == ("a",)
+
+
+def test_an_owner_without_replicas_left_is_forgotten() -> None:
+    placement = Placement()
+    placement.put(node("n", replace(gpu("a", 24, member("x", CHAT, "a")), owners=(TEAM,)), gpu("b", 48)))
+    placement.put(node("n", gpu("a", 24, member("x", CHAT, "a")), gpu("b", 48)))
+    assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=TEAM))) == ("a",)
+
+
+def test_answers_are_kept_for_so_many_kinds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "KINDS", 2)
+    placement = Placement()
+    placement.put(node("m", gpu("a", 12)))
+    placement.put(node("n", gpu("b", 24)))
+    for full in (10, 11, 14, 10):
+        assert _node(placement.choose(Newcomer(demand=demand(full, 4)))) == ("n" if full > 12 else "m")
+
+
+def _node(choice: Choice | None) -> str | None:
+    return None if choice is None else choice.node
+
+
+def _gpus(choice: Choice | None) -> tuple[str, ...] | None:
+    return None if choice is None else choice.gpus

@@ -1,0 +1,116 @@
+"""The index of placement against its claims, on random histories of a few nodes."""
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arbiter.demand import Demand, DemandRequest, resolve
+from arbiter.equilibrium import Member
+from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
+from arbiter.placement import Choice, GpuRoom, Newcomer, NodeRoom, Placement, Strategy
+from arbiter.policy import Policy
+from arbiter.units import GIB
+from arbiter.workload import Priority, WorkloadType
+
+
+def _demand(full: int, floor: int, priority: Priority, count: int) -> Demand:
+    return resolve(
+        DemandRequest(
+            workload_type=WorkloadType.LLM_INFERENCE,
+            priority=priority,
+            full=full * GIB,
+            floor=min(full, floor) * GIB,
+            gpu_count=count,
+        )
+    )
+
+
+demands = st.builds(
+    _demand, st.integers(1, 14), st.integers(1, 14), st.sampled_from(Priority), st.sampled_from((1, 1, 1, 2))
+)
+newcomers = st.builds(Newcomer, demand=demands, owner=st.sampled_from((None, OwnerUid("a"), OwnerUid("b"))))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[NodeRoom], list[Newcomer]]:
+    """Empty nodes, and who comes."""
+    shapes = draw(st.lists(st.lists(st.sampled_from((8, 12, 24)), min_size=1, max_size=3), min_size=1, max_size=4))
+    nodes = [
+        NodeRoom(
+            name=NodeName(f"n{number}"),
+            gpus=tuple(GpuRoom(uuid=GpuUuid(f"n{number}-{at}"), usable=size * GIB) for at, size in enumerate(shape)),
+            policy=Policy(),
+            unit=GIB,
+        )
+        for number, shape in enumerate(shapes)
+    ]
+    return nodes, draw(st.lists(newcomers, min_size=1, max_size=12))
+
+
+def joined(node: NodeRoom, newcomer: Newcomer, choice: Choice, *, uid: str) -> NodeRoom:
+    """The node once the newcomer runs there."""
+    member = Member(uid=PodUid(uid), demand=newcomer.demand, gpus=choice.gpus)
+    owners = (newcomer.owner,) if newcomer.owner else ()
+    return replace(
+        node,
+        gpus=tuple(
+            replace(gpu, members=(*gpu.members, member), owners=(*gpu.owners, *owners))
+            if gpu.uuid in choice.gpus
+            else gpu
+            for gpu in node.gpus
+        ),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), st.sampled_from(Strategy), st.randoms(use_true_random=False))
+def test_an_index_that_is_kept_up_answers_as_one_that_is_built_anew(
+    history: tuple[list[NodeRoom], list[Newcomer]], strategy: Strategy, random: Random
+) -> None:
+    nodes, coming = history
+    rooms = {node.name: node for node in nodes}
+    kept = Placement(strategy)
+    for node in nodes:
+        kept.put(node)
+    for number, newcomer in enumerate(coming):
+        anew = Placement(strategy)
+        for node in random.sample([*rooms.values()], k=len(rooms)):
+            anew.put(node)
+        among = random.sample([*rooms], k=len(rooms))
+        choice = kept.choose(newcomer, among)
+
+        assert choice == anew.choose(newcomer)
+        assert {*kept.fitting(newcomer, among)} == {*anew.fitting(newcomer)}
+        assert (choice is not None) == bool(kept.fitting(newcomer))
+        if choice is not None and random.random() < 0.8:
+            rooms[choice.node] = joined(rooms[choice.node], newcomer, choice, uid=f"p{number}")
+            kept.put(rooms[choice.node])
+        else:
+            gone = random.choice([*rooms])
+            rooms[gone] = next(node for node in nodes if node.name == gone)
+            kept.remove(gone)
+            kept.put(rooms[gone])
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), st.sampled_from(Strategy))
+def test_floors_never_exceed_a_gpu(history: tuple[list[NodeRoom], list[Newcomer]], strategy: Strategy) -> None:
+    nodes, coming = history
+    rooms = {node.name: node for node in nodes}
+    placement = Placement(strategy)
+    for node in nodes:
+        placement.put(node)
+    for number, newcomer in enumerate(coming):
+        choice = placement.choose(newcomer)
+        if choice is None:
+            continue
+        assert len({*choice.gpus}) == newcomer.demand.gpu_count
+        rooms[choice.node] = joined(rooms[choice.node], newcomer, choice, uid=f"p{number}")
+        placement.put(rooms[choice.node])
+        for gpu in rooms[choice.node].gpus:
+            floors = sum(member.demand.floor for member in gpu.members)
+            assert floors <= gpu.usable
+            if choice.loss == 0 and gpu.uuid in choice.gpus:
+                assert sum(member.demand.full for member in gpu.members) <= gpu.usable
