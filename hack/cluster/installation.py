@@ -109,6 +109,7 @@ class Installation:
             *("--webhook-bind", _WEBHOOK),
             *("--webhook-cert", str(webhook.certificate)),
             *("--webhook-key", str(webhook.key)),
+            *("--lease-duration", "4"),  # one replica: whoever killed it need not wait long for the next
         )
         self._start("operator", self.network.enter, account="arbiter-operator", flags=flags)
 

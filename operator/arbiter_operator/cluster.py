@@ -247,8 +247,12 @@ class Cluster:
         self.changed_policies = True
 
     def _policies_changed(self) -> None:
-        self.mark_policies()
         self._states.clear()
+        self.mark_everything()
+
+    def mark_everything(self) -> None:
+        """Has everything looked at."""
+        self.mark_policies()
         self.changed_nodes.update(self.reports)
         self.changed_allocations.update(self.allocations)
 

@@ -74,7 +74,9 @@ class Engine:
         self._woken.set()
 
     async def run(self) -> None:
-        """Reconciles for ever."""
+        """Reconciles for ever. Beginning anew, it looks at everything: a look that was broken off left no mark."""
+        self._cluster.mark_everything()
+        self._woken.set()
         self._forget_gone()
         while True:
             await self._until_woken()

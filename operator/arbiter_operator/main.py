@@ -10,10 +10,12 @@ from pathlib import Path
 
 import kopf
 
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import Credentials, find_credentials
 from arbiter_kube.client.events import EventRecorder
 from arbiter_kube.client.health import Bind, serve_health
+from arbiter_kube.client.leader import Leadership, unique_identity
 from arbiter_kube.client.process import ConfigurationError, add_common_arguments, add_flag, bind, run_process
 from arbiter_operator import framework
 from arbiter_operator.admission.webhook import PodAdmission
@@ -28,12 +30,14 @@ COMPONENT = "arbiter-operator"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the flags say; `unit` is the bytes of a slice."""
+    """What the flags say; `unit` is the bytes of a slice, `lease_duration` seconds."""
 
     kubeconfig: Path | None
     health: Bind
     webhook: WebhookEndpoint
     unit: int
+    namespace: str
+    lease_duration: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +46,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--webhook-bind", type=bind, default="0.0.0.0:9443", help="HOST:PORT of the admission webhook")
     add_flag(parser, "--webhook-cert", type=Path, default="/tls/tls.crt", help="the webhook's certificate, PEM")
     add_flag(parser, "--webhook-key", type=Path, default="/tls/tls.key", help="the key of that certificate, PEM")
+    add_flag(parser, "--namespace", default="arbiter-system", help="namespace of the lease that the leader holds")
+    add_flag(
+        parser, "--lease-duration", type=_seconds, default="10", help="seconds after which a silent leader is followed"
+    )
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no time; write whole seconds, for example 10.")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end; returns the exit code."""
     webhook = WebhookEndpoint(bind=args.webhook_bind, certificate=args.webhook_cert, key=args.webhook_key)
-    options = Options(kubeconfig=args.kubeconfig, health=args.health_bind, webhook=webhook, unit=args.vram_unit)
+    options = Options(
+        kubeconfig=args.kubeconfig,
+        health=args.health_bind,
+        webhook=webhook,
+        unit=args.vram_unit,
+        namespace=args.namespace,
+        lease_duration=args.lease_duration,
+    )
     return run_process(_serve(options), log_level=args.log_level)
 
 
@@ -68,10 +89,17 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
     feed = Feed(client, cluster, wake=engine.wake)
     admission = PodAdmission(client, defaults=lambda: cluster.demand_defaults, unit=options.unit)
     listening = asyncio.Event()
+    leadership = Leadership(
+        client,
+        ObjectKey(options.namespace, COMPONENT),
+        identity=unique_identity(),
+        duration=options.lease_duration,
+    )
 
     async def reconcile() -> None:
+        # Those that follow know as much, so that whoever leads next begins at once.
         await feed.synced()
-        await engine.run()
+        await leadership.run(engine.run)
 
     def obstacle() -> str | None:
         return feed.obstacle() or (None if listening.is_set() else "The admission webhook is not served yet.")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,14 +59,20 @@ class Operator:
         self.webhook = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self.log = log
+        self._replica = partial(Operator, kubeconfig, certificate=certificate, key=key)
         self._flags = (
             *("--kubeconfig", str(kubeconfig)),
             *("--health-bind", self.health),
             *("--webhook-bind", self.webhook),
             *("--webhook-cert", str(certificate)),
             *("--webhook-key", str(key)),
+            *("--lease-duration", "2"),
         )
         self._process: subprocess.Popen[bytes] | None = None
+
+    def replica(self, log: Path) -> "Operator":
+        """Another one like it, not started."""
+        return self._replica(log=log)
 
     def start(self) -> None:
         program = str(Path(sys.executable).with_name("arbiter"))

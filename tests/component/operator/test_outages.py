@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from arbiter_kube.api import annotations as a
@@ -60,6 +62,27 @@ async def test_while_it_is_down_only_pods_that_ask_for_memory_are_refused(site: 
         operator.start()
         await operator.ready()
     assert (await site.add_pod(ObjectKey("down", "ours"), workload_type="LlmInference")).uid
+
+
+async def test_a_second_replica_is_ready_and_follows_a_leader_that_was_killed(
+    site: Site, operator: Operator, tmp_path: Path
+) -> None:
+    site.add_namespace("replicas")
+    second = operator.replica(tmp_path / "log")
+    second.start()
+    await second.ready()
+    pods = [await site.add_pod(ObjectKey("replicas", f"chat-{i}"), workload_type="LlmInference") for i in range(2)]
+    async with site.node("replicas-1", usable=24576) as node:
+        await site.bind(pods[0], node)
+        await site.told(pods[0].key, "1.000")
+        operator.kill()
+        await site.bind(pods[1], node)
+        await site.told(pods[1].key, "1.000")
+        operator.start()
+        await operator.ready()
+        assert second.stop() == 0
+        for pod in pods:
+            await site.end(pod)
 
 
 async def test_it_goes_on_after_the_api_server_was_away(site: Site, operator: Operator) -> None:
