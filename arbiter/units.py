@@ -35,14 +35,23 @@ def parse_bytes(text: str | int) -> int:
     Raises:
         QuantityError: the text is no quantity, or larger than 2**63 - 1 bytes.
     """
+    size = int(parse_quantity(text))
+    if size > _LARGEST:
+        raise QuantityError(f'"{text}" is larger than any memory; write a size such as 10Gi')
+    return size
+
+
+def parse_quantity(text: str | int) -> Fraction:
+    """The number that a Kubernetes quantity stands for: ``250m`` is a quarter.
+
+    Raises:
+        QuantityError: the text is no quantity.
+    """
     match = _QUANTITY.fullmatch(str(text).strip())
     if match is None or (match["suffix"] or "") not in _SUFFIXES:
         raise QuantityError(f'"{text}" is no size; write a number with a unit, such as 10Gi or 1843Mi')
     scale = Fraction(10) ** int(match["exponent"]) if match["exponent"] else _SUFFIXES[match["suffix"]]
-    size = int(Fraction(match["number"]) * scale)
-    if size > _LARGEST:
-        raise QuantityError(f'"{text}" is larger than any memory; write a size such as 10Gi')
-    return size
+    return Fraction(match["number"]) * scale
 
 
 def format_bytes(size: int) -> str:

@@ -98,6 +98,48 @@ class Container(_Object, frozen=True, kw_only=True):
     env: tuple[EnvVar, ...] = ()
 
 
+class Toleration(_Object, frozen=True, kw_only=True):
+    """Lets a pod onto nodes with a taint; an empty key or effect stands for all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSelectorRequirement(_Object, frozen=True, kw_only=True):
+    """What a label or field of a node must be; `operator` is In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+
+    key: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+
+
+class NodeSelectorTerm(_Object, frozen=True, kw_only=True):
+    """All of these must be met."""
+
+    match_expressions: tuple[NodeSelectorRequirement, ...] = ()
+    match_fields: tuple[NodeSelectorRequirement, ...] = ()
+
+
+class NodeSelector(_Object, frozen=True, kw_only=True):
+    """One of these must be met."""
+
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
+
+
+class NodeAffinity(_Object, frozen=True, kw_only=True):
+    """Which nodes a pod must run on."""
+
+    required: NodeSelector | None = msgspec.field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
+
+
+class Affinity(_Object, frozen=True, kw_only=True):
+    """Which nodes a pod is drawn to; attraction between pods is not read."""
+
+    node_affinity: NodeAffinity | None = None
+
+
 class PodSpec(_Object, frozen=True, kw_only=True):
     """What was asked for."""
 
@@ -105,6 +147,10 @@ class PodSpec(_Object, frozen=True, kw_only=True):
     scheduler_name: str = ""
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    affinity: Affinity | None = None
+    overhead: dict[str, str] = {}
     priority: int | None = None
     priority_class_name: str = ""
     termination_grace_period_seconds: int | None = None
