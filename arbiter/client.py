@@ -1,6 +1,6 @@
 """How an engine follows its quality target: the one file of Arbiter that may be copied into an engine.
 
-Imports the standard library only, nothing else of Arbiter, and runs on Python 3.9 or newer::
+Imports the standard library only, nothing else of Arbiter, and runs on Python 3.8 or newer::
 
     from arbiter.client import watch_quality
 

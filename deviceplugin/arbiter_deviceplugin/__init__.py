@@ -16,6 +16,7 @@
 `carrier`         I/O: the transition engine's shell
 `disk`            I/O: what survives a crash
 `directory`       I/O: a container's files and socket
+`wrapper`         I/O: `arbiter-run`, the one file that containers may execute
 `processes`       I/O: who lives, by /proc
 `pods`            state: the pods of this node
 `publisher`       I/O: writes GpuNode

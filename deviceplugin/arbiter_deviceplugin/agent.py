@@ -16,6 +16,7 @@ from arbiter_deviceplugin.allocations import Allocations, Claims
 from arbiter_deviceplugin.backends import Backend
 from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.conflicts import foreign_offers
+from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.disk import Disk
 from arbiter_deviceplugin.gpunode import NodeFacts
 from arbiter_deviceplugin.inventory import Inventory
@@ -29,6 +30,7 @@ from arbiter_deviceplugin.processes import look
 from arbiter_deviceplugin.publisher import Publisher
 from arbiter_deviceplugin.registration import Registrar
 from arbiter_deviceplugin.slices import offered
+from arbiter_deviceplugin.wrapper import install
 from arbiter_kube.api.objects import Node, Pod
 from arbiter_kube.api.qualitypolicy import policy_in_force
 from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
@@ -61,6 +63,7 @@ class Agent:
         self, *, settings: Settings, client: KubeClient, inventory: Inventory, backend: Backend, disk: Disk
     ) -> None:
         self._settings = settings
+        self._tools = settings.state_dir / TOOLS
         self._backend = backend
         self._inventory = inventory
         self._allocations = Allocations(disk.allocations())
@@ -87,7 +90,11 @@ class Agent:
             changed=self._publisher.wake,
         )
         self._plugin = Plugin(
-            offer=self._offer, admission=self._admission, carrier=self._carrier, shows_gpus=backend.shows_gpus
+            offer=self._offer,
+            admission=self._admission,
+            carrier=self._carrier,
+            shows_gpus=backend.shows_gpus,
+            tools=self._tools,
         )
         self._registrar = Registrar(self._kubelet, self._plugin)
         own = f"spec.nodeName={settings.node}"
@@ -107,6 +114,7 @@ class Agent:
 
     async def run(self) -> None:
         """Serves until it is cancelled; raises what it cannot go on with."""
+        await asyncio.to_thread(install, self._tools)
         self._publish_offer()
         async with asyncio.TaskGroup() as tasks:
             for part in (

@@ -25,6 +25,9 @@ SOCKET_FILE = "agent.sock"
 LONGEST_SOCKET_PATH = 107
 """What the kernel takes for a unix socket, in bytes."""
 
+TOOLS = "bin"
+"""Where a container finds what it may execute: a mount of its own, for which the directory has the place."""
+
 NAME_LENGTH = 16
 
 _MAX_CONNECTIONS = 16
@@ -172,9 +175,11 @@ def make_directory(path: Path) -> None:
 
     Containers see their own directory through a mount; the host's users must not acknowledge in their name.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    tools = path / TOOLS
+    tools.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    path.chmod(0o755)
+    for opened in (path, tools):
+        opened.chmod(0o755)
 
 
 def remove_directory(path: Path) -> None:

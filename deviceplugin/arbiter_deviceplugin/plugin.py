@@ -6,6 +6,7 @@ for in PreStartContainer, which the kubelet asks again and again.
 
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from arbiter_deviceplugin._proto.deviceplugin.v1beta1 import api_pb2 as api
 from arbiter_deviceplugin._proto.deviceplugin.v1beta1 import api_pb2_grpc
 from arbiter_deviceplugin.admission import Admission, HandedOut, StartRefusedError
 from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.offer import Offer
 from arbiter_deviceplugin.slices import Slice, SliceId, gpus_of
 
@@ -25,13 +27,17 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Plugin(api_pb2_grpc.DevicePluginServicer):
-    """The service. `shows_gpus`: whether the runtime gives GPUs to the container by NVIDIA's environment variable."""
+    """The service. `shows_gpus`: whether the runtime gives GPUs to the container by NVIDIA's environment variable.
 
-    def __init__(self, *, offer: Offer, admission: Admission, carrier: Carrier, shows_gpus: bool) -> None:
+    `tools` is the directory on the host with what containers may execute.
+    """
+
+    def __init__(self, *, offer: Offer, admission: Admission, carrier: Carrier, shows_gpus: bool, tools: Path) -> None:
         self._offer = offer
         self._admission = admission
         self._carrier = carrier
         self._shows_gpus = shows_gpus
+        self._tools = tools
 
     @property
     def is_watched(self) -> bool:
@@ -85,8 +91,12 @@ class Plugin(api_pb2_grpc.DevicePluginServicer):
         environment = {"ARBITER_DIR": _MOUNT_POINT}
         if self._shows_gpus:
             environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(gpus_of(given.slices))
-        mount = api.Mount(container_path=_MOUNT_POINT, host_path=str(given.path), read_only=True)
-        return api.ContainerAllocateResponse(envs=environment, mounts=[mount])
+        # Two mounts, since hosts often forbid to execute what lies under /run.
+        mounts = [
+            api.Mount(container_path=_MOUNT_POINT, host_path=str(given.path), read_only=True),
+            api.Mount(container_path=f"{_MOUNT_POINT}/{TOOLS}", host_path=str(self._tools), read_only=True),
+        ]
+        return api.ContainerAllocateResponse(envs=environment, mounts=mounts)
 
 
 def _slices(identifiers: Any) -> tuple[SliceId, ...]:

@@ -52,11 +52,15 @@ async def test_each_allocation_has_a_fresh_directory_mounted_read_only(site: Sit
 
     assert chat.directory != posters.directory
     for container in (chat, posters):
-        (mount,) = container.allocated.mounts
-        assert (mount.container_path, mount.read_only) == ("/run/arbiter", True)
+        mounts = [(mount.container_path, mount.host_path, mount.read_only) for mount in container.allocated.mounts]
+        assert mounts == [
+            ("/run/arbiter", str(container.directory), True),
+            ("/run/arbiter/bin", str(site.place.state / "bin"), True),
+        ]
         assert dict(container.allocated.envs) == {"ARBITER_DIR": "/run/arbiter"}
         assert container.directory.stat().st_mode & 0o777 == 0o755
-        assert list(container.directory.iterdir()) == []
+        assert list(container.directory.iterdir()) == [container.directory / "bin"]
+    assert [path.name for path in (site.place.state / "bin").iterdir()] == ["arbiter-run"]
 
 
 async def test_slices_of_a_pod_deleted_by_force_come_with_another_directory(site: Site) -> None:

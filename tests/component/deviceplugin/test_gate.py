@@ -29,6 +29,7 @@ async def test_a_container_alone_starts_at_once_at_its_full_size(site: Site) -> 
         "vram-bytes": 0o644,
         "gpu-fraction": 0o644,
         "agent.sock": 0o666,
+        "bin": 0o755,
     }
 
 

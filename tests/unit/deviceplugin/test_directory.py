@@ -40,7 +40,7 @@ async def test_of_targets_told_at_the_same_time_the_last_one_stays(tmp_path: Pat
         await asyncio.gather(*(directory.tell(told(revision)) for revision in range(first, first + 8)))
 
         assert (directory.path / TARGET_FILE).read_bytes() == told(first + 7).document
-    assert names(directory.path) == ["quality", TARGET_FILE]
+    assert names(directory.path) == ["bin", "quality", TARGET_FILE]
 
 
 @pytest.mark.parametrize("is_gone", [True, False], ids=["whose container has ended", "that somebody waits at"])

@@ -1,0 +1,7 @@
+"""`python -m arbiter.run`."""
+
+import sys
+
+from arbiter.run.main import main
+
+sys.exit(main())
