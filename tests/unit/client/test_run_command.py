@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from arbiter.client import QualityTarget
 from arbiter.run.command import Recipe, parse_choice
@@ -13,6 +14,8 @@ from arbiter.run.options import parse
 from arbiter.run.readiness import Readiness
 from arbiter.run.tables import COMFYUI, DIFFUSERS, PLAIN, VLLM, recognise
 from arbiter.units import GIB
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "engines"
 
 TARGET = QualityTarget(
     quality=0.904,
@@ -236,3 +239,32 @@ def test_a_choice_takes_the_first_value_that_the_quality_reaches() -> None:
         "sequential",
         "sequential",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (
+            "vllm",
+            "vllm serve org/8b-instruct --gpu-memory-utilization=0.7291 --tensor-parallel-size=1 --max-model-len=auto",
+        ),
+        ("comfyui", "python3 /opt/ComfyUI/main.py --listen --reserve-vram=3.00"),
+        ("diffusers", "python3 draw.py --memory-fraction=0.7083 --offload=model"),
+    ],
+)
+def test_the_examples_ask_for_what_their_engines_take(name: str, arguments: str) -> None:
+    manifest = (EXAMPLES / f"{name}.yaml").read_text()
+    deployment = next(each for each in yaml.safe_load_all(manifest) if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    line: list[str] = [*container["command"], *container.get("args", ())]
+
+    orders, _ = parse(line[1:])
+
+    assert line[0] == "/run/arbiter/bin/arbiter-run"
+    assert orders.recipe.at(TARGET).arguments == tuple(arguments.split())
+
+
+def test_the_example_script_knows_the_flags_that_it_is_given() -> None:
+    script = (EXAMPLES / "draw.py").read_text()
+
+    assert [f'"{row.flag}"' in script for row in DIFFUSERS.rows] == [True, True]
