@@ -107,6 +107,9 @@ class Demand:
         lowest = math.ceil(self.minimum / QUALITY_STEP)
         highest = math.floor((self.maximum if at_most is None else min(at_most, self.maximum)) / QUALITY_STEP)
         qualities = range(lowest, max(lowest, highest) + 1)
+        best = self.published(qualities[-1] * QUALITY_STEP)
+        if best[1] <= vram:
+            return best
         fits = bisect_right(qualities, vram, key=lambda step: self.published(step * QUALITY_STEP)[1])
         return self.published(qualities[max(0, fits - 1)] * QUALITY_STEP)
 

@@ -29,11 +29,7 @@ def acknowledge(container: Container, event: Acknowledged, *, now: float) -> Non
         return
     if event.revision < record.acknowledged:
         return
-    container.record = replace(record, acknowledged=event.revision, applied=event.vram)
-    if event.revision > record.acknowledged:
-        # A repetition moves neither, or a container that never stops repeating would outrun every measurement.
-        container.acknowledged_at = now
-        container.measure_at = now
+    container.acknowledge(revision=event.revision, vram=event.vram, now=now)
 
 
 def measure(container: Container, event: Measured, *, now: float) -> None:

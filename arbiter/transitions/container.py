@@ -26,17 +26,19 @@ class Presence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A start that the kubelet waits for: its number and when it was asked for (s)."""
+    """A start that somebody waits for: its number, when it was asked for (s), whether its release acknowledges."""
 
     start: int
     at: float
+    acknowledged: bool
 
 
 @dataclass(slots=True)
 class Container:
     """State of one container. Everything but `record` is rebuilt from observations after a crash.
 
-    `wanted` is the target as a size that the demand allows; None while nobody decided.
+    `wanted` is the target as a size that the demand allows; None while nobody decided. `published_for` is what
+    `published` was made from.
     """
 
     record: Record
@@ -51,6 +53,7 @@ class Container:
     measure_at: float = 0.0
     is_overdue: bool = False
     published: Grant | None = None
+    published_for: tuple[object, ...] = ()
 
     @property
     def demand(self) -> Demand | None:
@@ -114,6 +117,14 @@ class Container:
         """
         if self.pod is not None and not self.is_released and self.pod.gpus != self.record.gpus:
             self.record = replace(self.record.stop(keep=False), gpus=self.pod.gpus)
+
+    def acknowledge(self, *, revision: int, vram: int, now: float) -> None:
+        """It runs within `vram` bytes per GPU since it read that revision, which is not below the last one."""
+        if revision > self.record.acknowledged:
+            # A repetition moves neither, or a container that never stops repeating would outrun every measurement.
+            self.acknowledged_at = now
+            self.measure_at = now
+        self.record = replace(self.record, acknowledged=revision, applied=vram)
 
     def stop(self, *, keep: bool) -> None:
         """Its last start has ended, if it had one; what it was granted stays reserved where `keep` says so."""

@@ -3,7 +3,7 @@
 Imports the package's rules and the core's data types.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -63,10 +63,14 @@ class Engine:
 
         Records that promise less are saved before those that promise more, and every record before anybody is told.
         """
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Sequence[Event], now: float) -> tuple[Action, ...]:
+        """Apply events that are one change, such as everybody's new targets, before any rule acts on one of them."""
         self._now = now
         node = self._node
         node.deadline = None
-        answers = list(self._apply(event))
+        answers = [answer for event in events for answer in self._apply(event)]
         notices = list(confirmation.mark_overdue(node, now=now))
         moves.shrink_down(node, now=now)
         moves.shrink(node, now=now)
@@ -75,7 +79,7 @@ class Engine:
         refused = list(gate.refuse_starts(node, now=now))
         measures = list(confirmation.request_measurements(node, now=now))
         self._wake_for_start_windows()
-        gated = self._gated(event)
+        gated = self._gated(events)
         dropped = list(self._drop())
         return (*dropped, *self._saves(), *self._publish(), *answers, *gated, *released, *refused, *notices, *measures)
 
@@ -88,6 +92,11 @@ class Engine:
         containers = sorted(self._node.containers.values(), key=lambda container: container.record.uid)
         return tuple(report.status_of(self._node, container, now=self._now) for container in containers)
 
+    def status(self, uid: PodUid) -> GrantStatus | None:
+        """One grant; None where the container is unknown."""
+        container = self._node.containers.get(uid)
+        return None if container is None else report.status_of(self._node, container, now=self._now)
+
     def _apply(self, event: Event) -> Iterator[Action]:
         match event:
             case PodObserved():
@@ -98,8 +107,8 @@ class Engine:
                     self._vanish(uid)
             case PodVanished(uid):
                 self._vanish(uid)
-            case StartRequested(uid):
-                yield from self._request(uid)
+            case StartRequested():
+                yield from self._request(event)
             case GpusChanged(usable):
                 self._node.usable = usable
             case PolicyChanged(policy):
@@ -155,19 +164,20 @@ class Engine:
         if not container.is_released:
             container.stop(keep=False)
 
-    def _request(self, uid: PodUid) -> Iterator[Action]:
-        container = self._container(uid)
+    def _request(self, event: StartRequested) -> Iterator[Action]:
+        container = self._container(event.uid)
         if container.request is not None:
-            yield Refuse(uid, container.request.start, "start held: it was asked for again")
+            yield Refuse(event.uid, container.request.start, "start held: it was asked for again")
         container.stop(keep=container.presence in KEPT_FOR_RESTART)
         container.take_over_gpus()
         container.record = replace(container.record, start=container.record.start + 1)
-        container.request = Request(container.record.start, self._now)
+        container.request = Request(container.record.start, self._now, event.acknowledged)
 
-    def _gated(self, event: Event) -> Iterator[Action]:
-        container = self._node.containers.get(event.uid) if isinstance(event, StartRequested) else None
-        if container is not None and container.request is not None:
-            yield Gated(container.record.uid, container.request.start)
+    def _gated(self, events: Iterable[Event]) -> Iterator[Action]:
+        for event in events:
+            container = self._node.containers.get(event.uid) if isinstance(event, StartRequested) else None
+            if container is not None and container.request is not None:
+                yield Gated(container.record.uid, container.request.start)
 
     def _container(self, uid: PodUid) -> Container:
         return self._node.containers.setdefault(uid, Container(Record(uid=uid)))
@@ -194,7 +204,9 @@ class Engine:
         changed = [
             container.record
             for uid, container in self._node.containers.items()
-            if container.record.start and container.record != self._saved.get(uid)
+            if container.record is not self._saved.get(uid)
+            and container.record.start
+            and container.record != self._saved.get(uid)
         ]
         changed.sort(key=lambda record: record.may_hold - self._saved.get(record.uid, Record(uid=record.uid)).may_hold)
         self._saved.update({record.uid: record for record in changed})
@@ -202,7 +214,10 @@ class Engine:
 
     def _publish(self) -> Iterator[Action]:
         for uid, container in self._node.containers.items():
+            facts = (container.record, container.pod, self._node.policy)
+            if facts == container.published_for:
+                continue
             grant = report.grant_of(self._node, container)
             if grant is not None and grant != container.published:
                 yield Publish(uid, grant)
-            container.published = grant
+            container.published, container.published_for = grant, facts

@@ -55,12 +55,14 @@ class PodVanished:
 
 @dataclass(frozen=True, slots=True)
 class StartRequested:
-    """PreStartContainer was called: the container's processes of every earlier start have ended.
+    """A start is asked for (PreStartContainer): the container's processes of every earlier start have ended.
 
-    Answered by `Release` or `Refuse`, at once or after `Gated`, within 25 s.
+    Answered by `Release` or `Refuse`, at once or after `Gated`, within 25 s. `acknowledged`: who asks takes the size
+    with the answer and can resize from then on, so that the release counts as acknowledged.
     """
 
     uid: PodUid
+    acknowledged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from arbiter.demand import Demand
 from arbiter.ids import GpuUuid
 from arbiter.transitions.actions import Action, Refuse, Release
 from arbiter.transitions.container import Container, Presence, Request
-from arbiter.transitions.node import Node
+from arbiter.transitions.node import Node, rank
 from arbiter.transitions.record import Size
 from arbiter.units import format_mib
 
@@ -28,9 +28,8 @@ NAMED_NEIGHBOURS = 3
 
 def release_starts(node: Node, *, now: float) -> Iterator[Action]:
     """Release the gated starts whose floor is free and whose size is settled, in order."""
-    for container in node.in_order():
-        request = container.request
-        demand = container.demand
+    for container in sorted((c for c in node.containers.values() if c.request is not None), key=rank):
+        request, demand = container.request, container.demand
         if request is None or demand is None or not _is_open(node, container):
             continue
         size = _first_size(node, container, demand, request=request, now=now)
@@ -39,6 +38,8 @@ def release_starts(node: Node, *, now: float) -> Iterator[Action]:
         record = container.record.stop(keep=False).promise(size=size, now=now)
         container.record = replace(record, released_at=now)
         container.request = None
+        if request.acknowledged:
+            container.acknowledge(revision=record.revision, vram=size.vram, now=now)
         yield Release(record.uid, request.start)
 
 

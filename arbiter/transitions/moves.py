@@ -3,12 +3,13 @@
 Imports the package's state and the core's data types.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
 from arbiter.transitions.container import Container, Presence
-from arbiter.transitions.node import Node
-from arbiter.transitions.record import Size
+from arbiter.transitions.node import Node, rank
+from arbiter.transitions.record import Promise, Size
 
 DEAD_BAND = Fraction(1, 100)
 """A gain in quality below this is small: it never takes the last token of the bucket, unless it reaches full."""
@@ -26,9 +27,8 @@ def shrink_down(node: Node, *, now: float) -> None:
 
 def shrink(node: Node, *, now: float) -> None:
     """Promise less where the target is lower, or another quality at the same size."""
-    for container in node.in_order():
-        last, wanted = container.record.granted, _movable_to(node, container)
-        if last is None or wanted is None or wanted == last.size or wanted.vram > last.vram:
+    for container, last, wanted in _moves(node):
+        if wanted.vram > last.vram:
             continue
         if not node.is_still(container, now=now) or any(node.needs_bytes(gpu) for gpu in container.record.gpus):
             container.record = container.record.promise(size=wanted, now=now)
@@ -38,9 +38,8 @@ def grow(node: Node, *, now: float) -> None:
     """Promise more where the target is higher and bytes are free, as often as the token bucket allows."""
     if not node.is_listed:
         return
-    for container in node.in_order():
-        last, wanted = container.record.granted, _movable_to(node, container)
-        if last is None or wanted is None or wanted.vram <= last.vram or container.presence is not Presence.LIVE:
+    for container, last, wanted in sorted(_moves(node), key=lambda move: rank(move[0])):
+        if wanted.vram <= last.vram or container.presence is not Presence.LIVE:
             continue
         size = _grown(container, wanted, room=node.room(container))
         if size is None or size.vram <= last.vram or node.is_still(container, now=now):
@@ -71,8 +70,12 @@ def _reaches_full(container: Container, size: Size) -> bool:
     return container.demand is not None and size.quality >= container.demand.maximum
 
 
-def _movable_to(node: Node, container: Container) -> Size | None:
-    """The size that a running container is to have; None where it does not move."""
-    is_running = container.presence in (Presence.LIVE, Presence.TERMINATING) and container.is_released
-    may_move = is_running and container.record.acknowledged > 0 and container.is_resizable(node.policy)
-    return container.wanted if may_move else None
+def _moves(node: Node) -> Iterator[tuple[Container, Promise, Size]]:
+    """The running containers that may move and are to have another size than they were told last: from and to."""
+    for container in node.containers.values():
+        last, wanted = container.record.granted, container.wanted
+        if last is None or wanted is None or last.size is wanted or last.size == wanted:
+            continue
+        is_running = container.presence in (Presence.LIVE, Presence.TERMINATING) and container.is_released
+        if is_running and container.record.acknowledged > 0 and container.is_resizable(node.policy):
+            yield container, last, wanted

@@ -74,17 +74,14 @@ class Node:
         may_hold = sum(container.record.may_hold for container in here)
         return may_hold > self.usable.get(gpu, 0) or any(self.is_waiting(container) for container in here)
 
-    def in_order(self) -> list[Container]:
-        """Containers of observed pods, in the order in which they are served."""
-        return sorted((c for c in self.containers.values() if c.pod is not None), key=_rank)
-
 
 def precedes(one: Container, other: Container) -> bool:
-    """Whether a gated start is served before another: higher priority, then bound earlier, then by UID."""
-    return _rank(one) < _rank(other)
+    """Whether a gated start is served before another."""
+    return rank(one) < rank(other)
 
 
-def _rank(container: Container) -> tuple[int, float, PodUid]:
+def rank(container: Container) -> tuple[int, float, PodUid]:
+    """The order in which containers are served: higher priority, then bound earlier, then by UID."""
     pod = container.pod
     if pod is None:
         return 0, float("inf"), container.record.uid

@@ -280,7 +280,7 @@ class World:
         """Our own account of it comes first: what was said is said, whether or not the shell survives hearing it."""
         process = self.pods[ack.uid].process
         told = process and next((grant for grant in process.told if grant.revision == ack.revision), None)
-        if process and told and ack.vram <= told.vram and ack.revision >= process.acknowledged:
+        if process and told and ack.vram <= told.vram and ack.revision > process.acknowledged:
             process.acknowledged, process.acknowledged_at = ack.revision, self.now
         self.feed(ack)
 

@@ -97,8 +97,8 @@ class Scene:
     def list(self) -> "Scene":
         return self.feed(PodsListed(frozenset(pod.uid for pod in self.pods.values())))
 
-    def feed(self, event: Event) -> "Scene":
-        self.done = list(self.engine.handle(event, self.now))
+    def feed(self, *events: Event) -> "Scene":
+        self.done = list(self.engine.handle_all(events, self.now))
         for action in self.done:
             self.carry_out(action)
         return self

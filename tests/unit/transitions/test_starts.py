@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+from arbiter.ids import PodUid
 from arbiter.policy import Policy
 from arbiter.transitions import (
     Ended,
@@ -13,6 +14,7 @@ from arbiter.transitions import (
     Release,
     Save,
     StartAbandoned,
+    StartRequested,
 )
 from arbiter.workload import PolicyMode, Priority, Resize
 from tests.unit.transitions.scene import A, B, Scene, demand
@@ -204,3 +206,17 @@ def test_a_container_that_is_down_starts_on_the_gpus_that_it_was_given_since() -
     assert (scene.status("chat").gpus, scene.held("chat")) == ((B,), 0)
     scene.request("chat")
     assert (scene.granted("chat"), scene.held("posters")) == (4, 8)
+
+
+def test_who_takes_the_size_with_the_answer_is_movable_from_its_release_and_keeps_nobody_still() -> None:
+    scene = Scene().running("chat", size=6).bound("posters", target=4)
+    scene.feed(StartRequested(scene.pods["posters"].uid, acknowledged=True))
+    assert scene.status("posters").state is GrantState.MOVABLE
+    assert scene.aim("chat", 8).granted("chat") == 8
+
+
+def test_events_of_one_change_are_all_applied_before_a_start_is_judged() -> None:
+    scene = Scene().running("chat", size=8)
+    ends, posters = Ended(scene.pods["chat"].uid), replace(scene.pods["chat"], uid=PodUid("posters"))
+    scene.feed(StartRequested(posters.uid), posters, ends)
+    assert (scene.was_released("posters"), scene.granted("posters")) == (True, 8)
