@@ -5,7 +5,7 @@ older than the known one is ignored, since what this process has just written co
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from arbiter.demand import NO_POLICY, DemandDefaults
@@ -13,9 +13,11 @@ from arbiter.ids import NodeName, PodUid
 from arbiter.policy import Policy
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.objects import Node, ObjectKey, Pod
+from arbiter_kube.api.objects import Node, NodeSpec, ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import DEFAULT_POLICY_NAME, QualityPolicy, policy_in_force
+from arbiter_kube.api.scheduling import Requests, allocatable
+from arbiter_operator.loads import Loads
 from arbiter_operator.node import NodeState
 
 
@@ -54,11 +56,13 @@ class Cluster:
         self._of_allocation: dict[ObjectKey, set[PodUid]] = defaultdict(set)
         self._nodes: dict[NodeName, Node] = {}
         self._states: dict[NodeName, NodeState] = {}
+        self._loads = Loads()
 
     # Events
 
     def pod_applied(self, pod: Pod) -> None:
         """A pod is new or changed."""
+        self._loads.applied(pod)
         known, seen = self._pods.get(pod.uid), gpu_pod(pod, unit=self.unit)
         if seen is None or (known is not None and _is_older(pod, known.raw)):
             return
@@ -83,6 +87,7 @@ class Cluster:
 
     def pod_deleted(self, pod: Pod) -> None:
         """A pod is gone."""
+        self._loads.deleted(pod)
         known = self._pods.pop(pod.uid, None)
         if known is None:
             return
@@ -222,11 +227,18 @@ class Cluster:
         node = self._nodes.get(name)
         return policy_in_force(self.policies.values(), {} if node is None else node.metadata.labels)
 
-    def open_nodes(self) -> list[NodeState]:
-        """The nodes that take new pods, by name."""
-        nodes = (self._nodes.get(name) for name in sorted(self.reports))
-        ready = (node.name for node in nodes if node is not None and node.is_ready and not node.spec.unschedulable)
-        return [state for name in ready if (state := self.node_state(name)) is not None]
+    def nodes_with_gpus(self) -> list[tuple[Node, NodeState]]:
+        """The nodes whose agents report, by name, and what decisions see of them."""
+        known = ((self._nodes.get(name), self.node_state(name)) for name in sorted(self.reports))
+        return [(node, state) for node, state in known if node is not None and state is not None]
+
+    def requests_on(self, name: NodeName) -> Mapping[PodUid, Requests]:
+        """What each pod of a node asks for of CPU and memory."""
+        return self._loads.on(name)
+
+    def idle_on(self, node: Node) -> Requests:
+        """What nobody asks for of a node's CPU and memory."""
+        return allocatable(node) - self._loads.total(node.name)
 
     def _mark(self, pod: GpuPod) -> None:
         key = allocation_key(pod)
@@ -270,5 +282,5 @@ def _version(text: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _matters(node: Node) -> tuple[dict[str, str], bool, bool]:
-    return node.metadata.labels, node.is_ready, node.spec.unschedulable
+def _matters(node: Node) -> tuple[dict[str, str], bool, NodeSpec, dict[str, str]]:
+    return node.metadata.labels, node.is_ready, node.spec, node.status.allocatable

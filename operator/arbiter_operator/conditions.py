@@ -31,13 +31,17 @@ def conditions(
     *,
     demand: Demand | InvalidDemandError,
     edits: Sequence[DemandChange],
+    preempted: str | None,
     now: datetime,
 ) -> list[Condition]:
-    """All of them, in a fixed order; lastTransitionTime is kept where the status did not change."""
+    """All of them, in a fixed order; lastTransitionTime is kept where the status did not change.
+
+    `preempted`: which pod was evicted for whom, until one of the allocation has memory again.
+    """
     former = {condition.type: condition for condition in allocation.status.conditions}
     findings = (
         _accepted(demand),
-        _placed(pods),
+        _Finding("Placed", "False", "Preempted", preempted) if preempted else _placed(pods),
         _quality_met(pods),
         _converged(pods, former.get("Converged")),
         _timed_out(pods, now),
@@ -45,6 +49,11 @@ def conditions(
     )
     generation = allocation.metadata.generation
     return [_condition(finding, former.get(finding.type), generation=generation, now=now) for finding in findings]
+
+
+def preempted_before(allocation: GpuAllocation) -> str | None:
+    """What its status says of an eviction."""
+    return next((c.message for c in allocation.status.conditions if c.reason == "Preempted"), None)
 
 
 def _condition(finding: _Finding, former: Condition | None, *, generation: int, now: datetime) -> Condition:

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, datetime
 
-from arbiter.ids import NodeName, PodUid
-from arbiter.placement import NodeRoom
-from arbiter_kube.api.annotations import DEMAND, WAKE, encode_demand
+from arbiter.ids import NodeName
+from arbiter_kube.api.annotations import DEMAND, encode_demand
 from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
@@ -24,18 +23,16 @@ from arbiter_operator.agenda import Agenda, Mark
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.demands import DemandChange, edits
 from arbiter_operator.history import History
-from arbiter_operator.node import NodeState, display_name, room
+from arbiter_operator.node import NodeState
 from arbiter_operator.notices import (
     condition_notices,
     found_notices,
     target_notices,
-    timeout_notices,
-    waiting_notices,
 )
+from arbiter_operator.queue import Queue
 from arbiter_operator.status import allocation_status, policy_status
 from arbiter_operator.targets import PodTarget, plan
 from arbiter_operator.view import is_converged, pod_views
-from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, shortage, waiting, would_fit
 from arbiter_operator.writer import Writer
 
 DEBOUNCE = 0.02
@@ -65,9 +62,8 @@ class Engine:
         self._backoff = Backoff(first=0.5, ceiling=10.0)
         self._history = History()
         self._before: dict[NodeName, NodeState] = {}
-        self._waits: dict[PodUid, tuple[Waiting, str]] = {}
+        self._queue = Queue(cluster, writer=writer, recorder=recorder, history=self._history, clock=clock)
         self._status_after: dict[ObjectKey, float] = {}
-        self._rooms: dict[NodeName, tuple[NodeState, NodeRoom]] = {}
 
     def wake(self) -> None:
         """Something may have to be looked at."""
@@ -92,7 +88,9 @@ class Engine:
         # One node after another: each is solved with what the writes before it left.
         for name in sorted(nodes):
             await self._reconcile_node(name)
-        await self._reconcile_waiting()
+        await self._queue.reconcile()
+        if self._queue.next_at is not None:
+            self._agenda.put("queue", self._queue.next_at, self.wake)
         if cluster.changed_policies:
             cluster.changed_policies = False
             await asyncio.gather(*map(self._reconcile_policy, [*cluster.policies.values()]))
@@ -153,60 +151,6 @@ class Engine:
             where = ", ".join(state.label(gpu) for gpu in pod.gpus)
             self._tell(found_notices(pod, where, allocation=self._allocation_of(pod)))
 
-    # Pods that wait for room
-
-    async def _reconcile_waiting(self) -> None:
-        waits, before, now = [*self._who_waits()], self._waits, self._clock()
-        self._waits = {}
-        if not waits:
-            return
-        nodes = self._cluster.open_nodes()
-        rooms = [self._room(state) for state in nodes]
-        labels = {gpu: state.label(gpu) for state in nodes for gpu in state.capacities}
-        for wait in waits:
-            fits = would_fit(wait.pod, rooms)
-            short = "" if fits else shortage(wait.pod.demand, rooms, labels=labels, name=self._name)
-            self._waits[wait.pod.uid] = (wait, short)
-            if before.get(wait.pod.uid, (None, None))[1] != short:
-                self._mark_allocation(wait.pod)
-            self._tell_waiting(wait, short, now)
-        due = (wait for wait, short in self._waits.values() if not short and wait.is_due(now))
-        await asyncio.gather(*(self._wake_pod(wait, now) for wait in due))
-        moments = (moment for wait in waits for moment in (wait.times_out_at, now + WAKE_INTERVAL) if moment > now)
-        self._agenda.put("waiting", min(moments), self.wake)
-
-    def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
-        uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
-        if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=now):
-            self._tell(waiting_notices(wait, short, allocation=allocation))
-        if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=now):
-            self._tell(timeout_notices(wait, short, allocation=allocation))
-            self._mark_allocation(wait.pod)
-
-    def _who_waits(self) -> Iterable[Waiting]:
-        policy = self._cluster.default_policy
-        for known in self._cluster.unbound():
-            allocation = self._allocation_of(known.seen)
-            wait = waiting(known.raw, known.seen, allocation=allocation, policy=None if policy is None else policy.spec)
-            if wait is not None:
-                yield wait
-
-    def _room(self, state: NodeState) -> NodeRoom:
-        known = self._rooms.get(state.name)
-        if known is None or known[0] is not state:
-            known = self._rooms[state.name] = (state, room(state, unit=self._cluster.unit))
-        return known[1]
-
-    async def _wake_pod(self, wait: Waiting, now: float) -> None:
-        """Changes an annotation, upon which kube-scheduler tries the pod again."""
-        try:
-            written = await self._writer.annotate(wait.pod, {WAKE: f"{now:.3f}"})
-        except KubeError as error:
-            _log.warning("pod not woken pod=%s error=%s", wait.pod.key, error)
-            return
-        if written is not None:
-            self._cluster.pod_written(written)
-
     # Allocations and policies
 
     async def _reconcile_allocation(self, key: ObjectKey) -> None:
@@ -223,14 +167,16 @@ class Engine:
             pod_views(
                 pods,
                 node_state=self._cluster.node_state,
-                waits=self._waits,
+                waits=self._queue.waits,
                 applied_after=self._applied_after,
             ),
             edits=edited,
             defaults=defaults,
+            preempted=self._queue.preempted.get(key),
             now=datetime.fromtimestamp(now, UTC),
         )
         if status == allocation.status:
+            self._queue.preempted.pop(key, None)
             return
         if now < self._status_after.get(key, 0.0):
             self._agenda.put(key, self._status_after[key], lambda: self._cluster.changed_allocations.add(key))
@@ -294,17 +240,6 @@ class Engine:
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
         key = allocation_key(pod)
         return None if key is None else self._cluster.allocations.get(key)
-
-    def _name(self, uid: PodUid) -> str:
-        known = self._cluster.pod(uid)
-        if known is None:
-            return "a container whose pod is unknown"
-        return f"{display_name(known.seen)} ({known.seen.demand.priority.value})"
-
-    def _mark_allocation(self, pod: GpuPod) -> None:
-        key = allocation_key(pod)
-        if key is not None:
-            self._cluster.changed_allocations.add(key)
 
     def _applied_after(self, pod: GpuPod) -> float | None:
         return None if pod.grant is None else self._history.applied_after(pod.uid, revision=pod.grant.revision)

@@ -52,6 +52,28 @@ def timeout_notices(waiting: Waiting, shortage: str, *, allocation: GpuAllocatio
     )
 
 
+def preempted_message(newcomer: GpuPod, where: str) -> str:
+    """Who took the room of a pod that was evicted."""
+    priority, floor = newcomer.demand.priority.value, format_bytes(newcomer.demand.floor)
+    return f"was evicted for {newcomer.key} ({priority}), which needs {floor} on {where}"
+
+
+def preempted_notices(
+    victim: GpuPod, newcomer: GpuPod, where: str, *, allocation: GpuAllocation | None
+) -> list[Notice]:
+    """A pod has to leave for a more important one; `where` as ``gpu-2/0``."""
+    message = preempted_message(newcomer, where)
+    return _both(victim, allocation, reason="Preempted", message=message, kind=EventType.WARNING)
+
+
+def preempting_notices(
+    newcomer: GpuPod, victim: GpuPod, where: str, *, allocation: GpuAllocation | None
+) -> list[Notice]:
+    """A waiting pod gets the room of another."""
+    message = f"gets room on {where}: {victim.key} ({victim.demand.priority.value}) was evicted for it"
+    return _both(newcomer, allocation, reason="Preempting", message=message)
+
+
 def found_notices(pod: GpuPod, where: str, *, allocation: GpuAllocation | None) -> list[Notice]:
     """A pod that waited has its GPU; `where` as ``gpu-2/0``."""
     return _both(pod, allocation, reason="VramFound", message=f"{format_bytes(pod.demand.floor)} free on {where}")

@@ -19,11 +19,11 @@ from arbiter_kube.api.gpuallocation import (
     ResolvedDemand,
 )
 from arbiter_kube.api.qualitypolicy import QualityPolicy, QualityPolicyStatus
-from arbiter_operator.conditions import conditions
+from arbiter_operator.conditions import conditions, preempted_before
 from arbiter_operator.demands import DemandChange, resolved
 from arbiter_operator.view import PodView
 
-_WORST_FIRST: tuple[Phase, ...] = ("Preempted", "Waiting", "Pending", "Reduced", "Running")
+_WORST_FIRST: tuple[Phase, ...] = ("Waiting", "Pending", "Reduced", "Running")
 
 
 def allocation_status(
@@ -32,20 +32,29 @@ def allocation_status(
     *,
     edits: Sequence[DemandChange],
     defaults: DemandDefaults,
+    preempted: str | None,
     now: datetime,
 ) -> GpuAllocationStatus:
-    """The status that the allocation should have; what did not change keeps its former times."""
+    """The status that the allocation should have; what did not change keeps its former times.
+
+    `preempted`: who was just evicted for whom; it is told until a pod of the allocation has memory again.
+    """
     demand = _demand(allocation, defaults)
+    evicted = (
+        None
+        if any(view.is_placed and not view.pod.terminating for view in pods)
+        else preempted or preempted_before(allocation)
+    )
     granted = [view for view in pods if view.quality is not None]
     lowest = min((view.quality for view in granted if view.quality is not None), default=None)
     return GpuAllocationStatus(
-        phase=min((phase(view) for view in pods), key=_WORST_FIRST.index, default="Pending"),
+        phase="Preempted" if evicted else min(map(phase, pods), key=_WORST_FIRST.index, default="Pending"),
         observed_generation=allocation.metadata.generation,
         pods=f"{sum(view.is_placed for view in pods)}/{len(pods)}",
         quality=None if lowest is None else float(lowest),
         resolved=None if isinstance(demand, InvalidDemandError) else _resolved(demand),
         grants=_grants(allocation, pods, now),
-        conditions=conditions(allocation, pods, demand=demand, edits=edits, now=now),
+        conditions=conditions(allocation, pods, demand=demand, edits=edits, preempted=evicted, now=now),
     )
 
 

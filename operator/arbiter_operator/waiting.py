@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from arbiter.demand import Demand
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.placement import GpuRoom, NodeRoom, fits
+from arbiter.placement import GpuRoom, NodeRoom
 from arbiter.units import format_bytes
 from arbiter.workload import Priority, WorkloadType
 from arbiter_kube.api import SCHEDULER_NAME
@@ -18,7 +18,7 @@ from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.qualitypolicy import QualityPolicySpec
 
 WAKE_INTERVAL = 5.0
-"""Seconds between two wakes of a pod that fits and is not bound: the extender's view may be older than ours."""
+"""Seconds between the first wakes of a pod that fits and is not bound: the extender's view may be older than ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ class Waiting:
         """When it has waited for as long as was asked for."""
         return self.since + self.timeout
 
-    def is_due(self, now: float) -> bool:
-        """Whether enough time has gone by since it was last woken."""
-        return self.woken_at is None or now >= self.woken_at + WAKE_INTERVAL
+    def is_due(self, now: float, *, interval: float) -> bool:
+        """Whether `interval` seconds have gone by since it was last woken."""
+        return self.woken_at is None or now >= self.woken_at + interval
 
 
 def waiting(
@@ -69,9 +69,10 @@ def _timeout(demand: Demand, allocation: GpuAllocation | None, policy: QualityPo
     return usual * priority.timeout_multiplier
 
 
-def would_fit(pod: GpuPod, rooms: Iterable[NodeRoom]) -> bool:
-    """Whether the GPUs of some node have room for the pod's floor."""
-    return any(fits(room, pod.demand) for room in rooms)
+def needs(demand: Demand) -> str:
+    """What a demand has to find: ``needs 10Gi on one GPU``."""
+    count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
+    return f"needs {format_bytes(demand.floor)} on {count}"
 
 
 def shortage(
@@ -81,18 +82,16 @@ def shortage(
 
     `labels` names GPUs by uuid, `name` members by pod.
     """
-    count = "one GPU" if demand.gpu_count == 1 else f"each of {demand.gpu_count} GPUs of a node"
-    needs = f"needs {format_bytes(demand.floor)} on {count}"
     everywhere = [_Free(gpu, room) for room in rooms for gpu in sorted(room.gpus, key=lambda gpu: gpu.uuid)]
     if not everywhere:
-        return f"{needs}; no node reports a healthy GPU"
+        return f"{needs(demand)}; no node that takes it reports a healthy GPU"
     largest = max(everywhere, key=lambda free: free.in_all)
     if largest.in_all < demand.floor:
-        return f"{needs}; the largest, {labels[largest.gpu.uuid]}, has {format_bytes(largest.in_all)} in all"
+        return f"{needs(demand)}; the largest, {labels[largest.gpu.uuid]}, has {format_bytes(largest.in_all)} in all"
     if demand.gpu_count > 1:
-        return f"{needs}; {_most(everywhere, demand)}"
+        return f"{needs(demand)}; {_most(everywhere, demand)}"
     best = max(everywhere, key=lambda free: free.now)
-    return f"{needs}; {labels[best.gpu.uuid]} has {format_bytes(best.now)}{_relief(best, demand, name)}"
+    return f"{needs(demand)}; {labels[best.gpu.uuid]} has {format_bytes(best.now)}{_relief(best, demand, name)}"
 
 
 @dataclass(frozen=True, slots=True)

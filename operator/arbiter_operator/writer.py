@@ -40,6 +40,18 @@ class Writer:
                 _log.info("pod gone before a write pod=%s error=%s", pod.key, error)
                 return None
 
+    async def evict(self, pod: GpuPod, *, dry_run: bool) -> None:
+        """Evicts the pod, or with `dry_run` asks whether that may be done; one that is gone is no error.
+
+        Raises:
+            TooManyRequests: a PodDisruptionBudget protects it now.
+        """
+        async with self._under_way:
+            try:
+                await self._client.evict(ObjectKey(pod.namespace, pod.name), uid=pod.uid, dry_run=dry_run)
+            except (NotFound, Conflict) as error:
+                _log.info("pod gone before its eviction pod=%s error=%s", pod.key, error)
+
     async def status(self, resource: Resource[T], key: ObjectKey, status: BaseModel) -> T | None:
         """The object with this status; None where it is gone."""
         body = {"status": _whole(status)}

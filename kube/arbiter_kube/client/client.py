@@ -239,8 +239,12 @@ class KubeClient:
         )
         await self._transport.send(request, within=within)
 
-    async def evict(self, pod: ObjectKey, *, uid: PodUid | None = None, within: float = TIMEOUT) -> None:
+    async def evict(
+        self, pod: ObjectKey, *, uid: PodUid | None = None, dry_run: bool = False, within: float = TIMEOUT
+    ) -> None:
         """Deletes a pod unless a PodDisruptionBudget protects it; with `uid` only that very pod.
+
+        With `dry_run` nothing is deleted, and the answer is the same.
 
         Raises:
             TooManyRequests: a PodDisruptionBudget says not now. That is an answer, so it is not repeated here.
@@ -251,7 +255,7 @@ class KubeClient:
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"namespace": pod.namespace, "name": pod.name},
-            "deleteOptions": _only(uid),
+            "deleteOptions": _only(uid) | ({"dryRun": ["All"]} if dry_run else {}),
         }
         request = _on(
             PODS,

@@ -98,6 +98,14 @@ class Operator:
         async with aiohttp.ClientSession() as session:
             await eventually(look, "readiness of the operator", log=self.log)
 
+    async def logs(self, text: str) -> None:
+        """Returns once its log has this text."""
+
+        async def look() -> bool | None:
+            return True if text in self.log.read_text() else None
+
+        await eventually(look, f"line with {text!r}", log=self.log)
+
     def stop(self) -> int:
         """Asks it to end, and returns its exit code."""
         assert self._process is not None
@@ -177,6 +185,8 @@ class Site:
         await self.admin.create(NODES, {"metadata": {"name": name}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
         await self.admin.patch(NODES, name, {"status": {"conditions": [ready]}}, subresource="status")
+        # Admission taints every new node; the controller that takes the taint away is not here.
+        await self.admin.patch(NODES, name, {"spec": {"taints": None}})
         try:
             async with self.agent(name) as client:
                 await client.create(GPU_NODES, {"metadata": {"name": name}})
@@ -199,9 +209,11 @@ class Site:
             GPU_ALLOCATIONS, {"metadata": {"name": key.name}, "spec": spec}, namespace=key.namespace
         )
 
-    async def add_pod(self, key: ObjectKey, **annotations: str) -> Pod:
-        """A pod; annotations without prefix, with underscores for dashes."""
-        return await self.admin.create(PODS, pod_manifest(key.name, **annotations), namespace=key.namespace)
+    async def add_pod(self, key: ObjectKey, *, app: str = "any", **annotations: str) -> Pod:
+        """A pod with the label `app`; annotations without prefix, with underscores for dashes."""
+        manifest = pod_manifest(key.name, **annotations)
+        manifest["metadata"]["labels"] = {"app": app}
+        return await self.admin.create(PODS, manifest, namespace=key.namespace)
 
     async def bind(self, pod: Pod, node: Node) -> None:
         """What the extender does."""
@@ -223,11 +235,32 @@ class Site:
 
     async def finish(self, pod: Pod) -> None:
         """What the kubelet says when a Job's container has ended."""
-        status = {"status": {"phase": "Succeeded"}}
+        await self.enter(pod, "Succeeded")
+
+    async def enter(self, pod: Pod, phase: str) -> None:
+        """What the kubelet says."""
+        status = {"status": {"phase": phase}}
         await self.admin.patch(PODS, pod.metadata.name, status, namespace=pod.metadata.namespace, subresource="status")
 
     async def end(self, pod: Pod) -> None:
         await self.admin.delete(PODS, pod.metadata.name, namespace=pod.metadata.namespace, grace=0)
+
+    async def leaving(self, key: ObjectKey) -> Pod:
+        """The pod once somebody has deleted it."""
+
+        async def look() -> Pod | None:
+            pod = await self.pod(key)
+            return pod if pod.is_terminating else None
+
+        return await eventually(look, f"deletion of {key}")
+
+    async def annotated(self, key: ObjectKey, annotation: str) -> str:
+        """The value of a pod's annotation, once it has one."""
+
+        async def look() -> str | None:
+            return (await self.pod(key)).metadata.annotations.get(annotation)
+
+        return await eventually(look, f"{annotation} of {key}")
 
     async def told(self, key: ObjectKey, quality: str, *, revision: int | None = None) -> Pod:
         """The pod once its quality target is this."""

@@ -6,7 +6,7 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, PODS, QUALITY_POLICIES
 from arbiter_kube.client import ApiError
-from tests.component.operator.support import Operator, Site, eventually
+from tests.component.operator.support import Operator, Site
 
 LLM = {"workloadType": "LlmInference", "vram": {"full": "10Gi", "floor": "4Gi"}}
 
@@ -149,11 +149,7 @@ async def test_a_waiting_pod_is_told_what_is_missing_and_woken_when_room_appears
 
         node.usable = 12288
         await node.report()
-
-        async def woken() -> bool | None:
-            return True if a.WAKE in (await site.pod(first)).metadata.annotations else None
-
-        await eventually(woken, "wake of the waiting pod")
+        await site.annotated(first, a.WAKE)
         await site.bind(pod, node)
         assert (await site.event(first, "VramFound")).message == "10Gi free on waiting-1/0"
         await site.end(pod)

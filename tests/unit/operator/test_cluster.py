@@ -11,11 +11,13 @@ from arbiter_kube.api.objects import (
     ObjectKey,
     ObjectMeta,
     Pod,
+    PodPhase,
     PodSpec,
     PodStatus,
     ResourceRequirements,
 )
 from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_kube.api.scheduling import Requests
 from arbiter_operator.cluster import Cluster
 from tests.unit.operator.builders import allocation, gpu_pod, report
 
@@ -166,8 +168,20 @@ def test_a_list_takes_back_nothing_that_came_while_it_was_on_its_way() -> None:
     assert [*cluster.policies] == ["younger"]
 
 
-def test_a_cordoned_node_takes_no_new_pods() -> None:
-    cluster = filled()
-    assert [state.name for state in cluster.open_nodes()] == ["gpu-1"]
-    cluster.node_applied(ready_node(unschedulable=True))
-    assert cluster.open_nodes() == []
+def test_what_nobody_asks_for_is_counted_over_all_pods_of_a_node() -> None:
+    cluster, node = Cluster(unit=GIB), ready_node()
+    offered = Node(metadata=node.metadata, status=NodeStatus(allocatable={"cpu": "8", "memory": "16Gi"}))
+    limits = ResourceRequirements(requests={"cpu": "1500m", "memory": "4Gi"})
+    web = Pod(
+        metadata=ObjectMeta(name="web", uid="web"),
+        spec=PodSpec(node_name=NodeName("gpu-1"), containers=(Container(resources=limits),)),
+    )
+    cluster.pod_applied(web)
+    cluster.pod_applied(web)
+    assert cluster.idle_on(offered) == Requests(cpu=6500, memory=12 * GIB)
+    assert cluster.requests_on(node.name) == {"web": Requests(cpu=1500, memory=4 * GIB)}
+    over = Pod(metadata=web.metadata, spec=web.spec, status=PodStatus(phase=PodPhase.SUCCEEDED))
+    cluster.pod_applied(over)
+    assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)
+    cluster.pod_deleted(over)
+    assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)

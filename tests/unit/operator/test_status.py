@@ -43,9 +43,10 @@ def status(
     *pods: PodView,
     of: GpuAllocation | None = None,
     edits: tuple[DemandChange, ...] = (),
+    preempted: str | None = None,
     now: datetime = NOW,
 ) -> GpuAllocationStatus:
-    return allocation_status(of or allocation(), pods, edits=edits, defaults=NO_POLICY, now=now)
+    return allocation_status(of or allocation(), pods, edits=edits, defaults=NO_POLICY, preempted=preempted, now=now)
 
 
 def said(of: GpuAllocationStatus, kind: str) -> tuple[str, str, str]:
@@ -253,3 +254,17 @@ def test_only_the_sixteen_lowest_grants_are_listed() -> None:
 def test_a_fixed_demand_is_told_without_a_floor() -> None:
     fixed = allocation(vram={"full": "10Gi", "floor": "10Gi"}, quality={})
     assert said(status(of=fixed), "Accepted")[2] == "full 10Gi at quality 1.000"
+
+
+def test_an_eviction_is_told_until_a_pod_has_memory_again() -> None:
+    by = "chat-0 was evicted for team-c/big (Critical), which needs 10Gi on gpu-1/0"
+    leaving = replace(RUNNING, pod=replace(CHAT, terminating=True))
+    evicted = status(leaving, preempted=by)
+    assert (evicted.phase, said(evicted, "Placed")) == ("Preempted", ("False", "Preempted", by))
+    remembered = allocation().model_copy(update={"status": evicted})
+    for pods in ((), (WAITING,)):
+        later = status(*pods, of=remembered)
+        assert (later.phase, said(later, "Placed")) == ("Preempted", ("False", "Preempted", by))
+    again = status(RUNNING, of=remembered)
+    assert (again.phase, said(again, "Placed")[1]) == ("Reduced", "Placed")
+    assert said(status(RUNNING, preempted=by), "Placed")[1] == "Placed", "another pod of it has memory"

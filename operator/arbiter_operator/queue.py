@@ -1,0 +1,264 @@
+"""Pods that wait for room: told what they lack, woken when it is there, and given room by preemption.
+
+Decisions are in `waiting` and `preemption`; here they are gathered, remembered as far as sentences need it, and
+carried out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from arbiter.ids import NodeName, PodUid
+from arbiter.placement import NodeRoom, fits
+from arbiter_kube.api.annotations import NOMINATED, WAKE, Nomination, encode_nomination
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import Node, ObjectKey, Pod
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.scheduling import Requests, admits, requests
+from arbiter_kube.client import KubeError, TooManyRequests
+from arbiter_kube.client.events import EventRecorder, Notice
+from arbiter_operator.cluster import Cluster, allocation_key
+from arbiter_operator.history import History
+from arbiter_operator.metrics import PREEMPTIONS
+from arbiter_operator.node import NodeState, display_name, room
+from arbiter_operator.notices import (
+    preempted_message,
+    preempted_notices,
+    preempting_notices,
+    timeout_notices,
+    waiting_notices,
+)
+from arbiter_operator.preemption import Place, Preemption, fits_soon, preemption
+from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, needs, shortage, waiting
+from arbiter_operator.writer import Writer
+
+NOMINATED_FOR = timedelta(minutes=5)
+"""How long room is kept for a pod after others left for it."""
+
+SPARED_FOR = 30.0
+"""Seconds after which a pod that a PodDisruptionBudget protected may be asked for again."""
+
+SLOWEST_WAKE = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Queue:
+    """Who waits, since the last `reconcile()`, and what for. `clock`: seconds since the epoch."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        writer: Writer,
+        recorder: EventRecorder,
+        history: History,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._writer = writer
+        self._recorder = recorder
+        self._history = history
+        self._clock = clock
+        self.waits: Mapping[PodUid, tuple[Waiting, str]] = {}
+        """Those who wait, and the shortage that each waits for; empty where there is room."""
+        self.next_at: float | None = None
+        """When to look again although nothing happened."""
+        self.preempted: dict[ObjectKey, str] = {}
+        """Allocations of whose pods one was evicted, and for whom, until their status says so."""
+        self._wakes: dict[PodUid, int] = {}
+        self._spared: dict[PodUid, float] = {}
+        self._rooms: dict[NodeName, tuple[NodeState, NodeRoom]] = {}
+
+    async def reconcile(self) -> None:
+        """Looks at everybody who waits."""
+        before, now = self.waits, self._clock()
+        self._spared = {uid: until for uid, until in self._spared.items() if until > now}
+        seen = [*self._look_at_all(now)]
+        self.waits = {one.wait.pod.uid: (one.wait, one.shortage) for one in seen}
+        for wait, short in self.waits.values():
+            if before.get(wait.pod.uid, (None, None))[1] != short:
+                self._mark_allocation(wait.pod)
+            self._tell_waiting(wait, short, now)
+        fitting = [one.wait for one in seen if not one.shortage]
+        self._wakes = {wait.pod.uid: self._wakes.get(wait.pod.uid, 0) for wait in fitting}
+        due = (wait for wait in fitting if wait.is_due(now, interval=self._interval(wait)))
+        await asyncio.gather(*(self._wake(wait, now) for wait in due))
+        await self._preempt_for([one for one in seen if one.shortage], now)
+        moments = (moment for one in seen for moment in (one.wait.times_out_at, now + WAKE_INTERVAL))
+        self.next_at = min((moment for moment in moments if moment > now), default=None)
+
+    # Who waits, and where they might go
+
+    def _look_at_all(self, now: float) -> Iterable["_Seen"]:
+        """Pods that are alike are judged once: replicas wait by the hundred."""
+        policy = self._cluster.default_policy
+        nodes = self._cluster.nodes_with_gpus()
+        nominated = [known.seen for known in self._cluster.unbound() if _is_nominated(known.seen, now)]
+        places: dict[Hashable, list[Place]] = {}
+        shortages: dict[Hashable, str] = {}
+        for known in self._cluster.unbound():
+            pod, allocation = known.seen, self._allocation_of(known.seen)
+            wait = waiting(known.raw, pod, allocation=allocation, policy=None if policy is None else policy.spec)
+            if wait is None:
+                continue
+            kept = [other for other in nominated if other.uid != pod.uid]
+            where = (*_constraints(known.raw), len(kept) < len(nominated) and pod.uid)
+            if where not in places:
+                places[where] = [self._place(node, state, kept) for node, state in nodes if admits(node, known.raw)]
+            wanted = requests(known.raw)
+            kind = (where, pod.demand, wanted)
+            if kind not in shortages:
+                shortages[kind] = self._shortage(pod, wanted, places[where])
+            yield _Seen(wait, wanted, places[where], shortages[kind])
+
+    def _place(self, node: Node, state: NodeState, kept: Iterable[GpuPod]) -> Place:
+        known = self._rooms.get(state.name)
+        if known is None or known[0] is not state:
+            known = self._rooms[state.name] = (state, room(state, unit=self._cluster.unit))
+        return Place(
+            state=state,
+            room=_kept_for(kept, known[1]),
+            idle=self._cluster.idle_on(node),
+            requests=self._cluster.requests_on(node.name),
+        )
+
+    # Sentences
+
+    def _shortage(self, pod: GpuPod, wanted: Requests, places: Sequence[Place]) -> str:
+        """What the pod waits for; empty where some place has all that it needs."""
+        roomy = [place for place in places if fits(place.room, pod.demand)]
+        if any(place.has_idle(wanted) for place in roomy):
+            return ""
+        if roomy:
+            return f"{needs(pod.demand)}; no node that has them has the CPU and memory that it asks for"
+        labels = {gpu: place.state.label(gpu) for place in places for gpu in place.state.capacities}
+        rooms = [place.room for place in places]
+        return shortage(pod.demand, rooms, labels=labels, name=self._name)
+
+    def _name(self, uid: PodUid) -> str:
+        known = self._cluster.pod(uid)
+        if known is None:
+            return "a container whose pod is unknown"
+        return f"{display_name(known.seen)} ({known.seen.demand.priority.value})"
+
+    def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
+        uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
+        if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=now):
+            self._tell(waiting_notices(wait, short, allocation=allocation))
+        if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=now):
+            self._tell(timeout_notices(wait, short, allocation=allocation))
+            self._mark_allocation(wait.pod)
+
+    # What is done for them
+
+    def _interval(self, wait: Waiting) -> float:
+        """Seconds between two wakes: what keeps a pod that fits from its node may be nothing that we see."""
+        return min(SLOWEST_WAKE, WAKE_INTERVAL * 2.0 ** max(0, self._wakes.get(wait.pod.uid, 0) - 1))
+
+    async def _wake(self, wait: Waiting, now: float) -> None:
+        """Changes an annotation, upon which kube-scheduler tries the pod again."""
+        try:
+            written = await self._writer.annotate(wait.pod, {WAKE: f"{now:.3f}"})
+        except KubeError as error:
+            _log.warning("pod not woken pod=%s error=%s", wait.pod.key, error)
+            return
+        self._wakes[wait.pod.uid] = self._wakes.get(wait.pod.uid, 0) + 1
+        if written is not None:
+            self._cluster.pod_written(written)
+
+    async def _preempt_for(self, seen: Iterable["_Seen"], now: float) -> None:
+        """For one pod at a time, the most important first: the watch tells what its victims left, and wakes us."""
+        policy = self._cluster.default_policy
+        if policy is not None and policy.spec.preemption is False:
+            return
+        for one in sorted(seen, key=lambda one: -one.wait.pod.demand.priority.level):
+            pod = one.wait.pod
+            if _is_nominated(pod, now) or fits_soon(pod, one.wanted, one.places):
+                continue
+            plan = preemption(pod, one.wanted, one.places, spared=self._spared.keys())
+            if plan is not None and await self._preempt(pod, plan, now):
+                return
+
+    async def _preempt(self, pod: GpuPod, plan: Preemption, now: float) -> bool:
+        """Keeps the room, then evicts; whether anything was done. Nobody is evicted when one of them is protected."""
+        try:
+            for victim in plan.victims:
+                if not await self._may_leave(victim, now):
+                    return False
+            until = datetime.fromtimestamp(now, UTC) + NOMINATED_FOR
+            nomination = Nomination(node=plan.node, gpus=plan.gpus, until=until)
+            written = await self._writer.annotate(pod, {NOMINATED: encode_nomination(nomination)})
+            if written is None:
+                return False
+            self._cluster.pod_written(written)
+            await asyncio.gather(*(self._evict(victim, pod, plan) for victim in plan.victims))
+        except KubeError as error:
+            _log.warning("preemption not carried out pod=%s error=%s", pod.key, error)
+        return True
+
+    async def _may_leave(self, victim: GpuPod, now: float) -> bool:
+        try:
+            await self._writer.evict(victim, dry_run=True)
+        except TooManyRequests as error:
+            _log.info("pod protected from eviction pod=%s error=%s", victim.key, error)
+            self._spared[victim.uid] = now + SPARED_FOR
+            return False
+        return True
+
+    async def _evict(self, victim: GpuPod, newcomer: GpuPod, plan: Preemption) -> None:
+        await self._writer.evict(victim, dry_run=False)
+        PREEMPTIONS.inc()
+        _log.info("pod evicted pod=%s for=%s node=%s", victim.key, newcomer.key, plan.node)
+        state = self._cluster.node_state(plan.node)
+        where = ", ".join(gpu if state is None else state.label(gpu) for gpu in plan.gpus)
+        self._tell(preempted_notices(victim, newcomer, where, allocation=self._allocation_of(victim)))
+        self._tell(preempting_notices(newcomer, victim, where, allocation=self._allocation_of(newcomer)))
+        key = allocation_key(victim)
+        if key is not None:
+            self.preempted[key] = f"{victim.name} {preempted_message(newcomer, where)}"
+            self._mark_allocation(victim)
+
+    def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
+        key = allocation_key(pod)
+        return None if key is None else self._cluster.allocations.get(key)
+
+    def _mark_allocation(self, pod: GpuPod) -> None:
+        key = allocation_key(pod)
+        if key is not None:
+            self._cluster.changed_allocations.add(key)
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            self._recorder.record(notice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A pod that waits, the CPU and memory that it asks for, the nodes that it may run on, and what they lack."""
+
+    wait: Waiting
+    wanted: Requests
+    places: Sequence[Place]
+    shortage: str
+
+
+def _constraints(pod: Pod) -> tuple[Hashable, ...]:
+    """What of a pod decides which nodes admit it."""
+    return tuple(sorted(pod.spec.node_selector.items())), pod.spec.tolerations, pod.spec.affinity
+
+
+def _is_nominated(pod: GpuPod, now: float) -> bool:
+    return pod.nomination is not None and not pod.terminating and now < pod.nomination.until.timestamp()
+
+
+def _kept_for(nominated: Iterable[GpuPod], room: NodeRoom) -> NodeRoom:
+    kept = {
+        gpu: pod.slices // pod.demand.gpu_count * room.unit
+        for pod in nominated
+        if pod.nomination is not None and pod.nomination.node == room.name
+        for gpu in pod.nomination.gpus
+    }
+    return replace(room, gpus=tuple(replace(gpu, reserved=gpu.reserved + kept.get(gpu.uuid, 0)) for gpu in room.gpus))
