@@ -28,6 +28,7 @@ COMMANDS = {
     "extender": Command("arbiter_extender.main", "choose nodes and GPUs for kube-scheduler"),
     "device-plugin": Command("arbiter_deviceplugin.main", "offer a node's GPUs and carry targets out there"),
     "crds": Command("arbiter_cli.crds", "print the custom resource definitions"),
+    "detect": Command("arbiter_cli.detect", "show this machine's GPUs"),
     "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
 }
 
@@ -57,7 +58,9 @@ def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"arbiter {version('arbiter')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
+        subparser = commands.add_parser(
+            name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}."
+        )
         if name == chosen:
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)

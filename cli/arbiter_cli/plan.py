@@ -4,28 +4,18 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from arbiter.demand import format_quality
 from arbiter.ids import GpuUuid
 from arbiter.units import GIB, QuantityError, parse_bytes
 from arbiter.workload import PolicyMode
+from arbiter_cli.arguments import Output, add_output, one_of
 from arbiter_cli.manifests import read_manifests
 from arbiter_cli.planning import Candidate, Plan, plan, request_of
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
 _DEFAULT_GPU = "12Gi"
 _REMINDER = "GPU sizes are usable memory: of a 12 GiB card the driver usually leaves 11.64Gi."
-
-
-class Output(StrEnum):
-    """How the answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,25 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"usable memory of each GPU: 12Gi, or 12Gi,24Gi (default: one of {_DEFAULT_GPU})",
     )
     parser.add_argument("--unit", type=_size, default="1Gi", help="bytes of one slice (default: %(default)s)")
-    parser.add_argument("--mode", type=_one_of(PolicyMode), metavar="MODE", help=f"one of {', '.join(PolicyMode)}")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=_one_of(Output),
-        default=Output.TABLE,
-        metavar="FORMAT",
-        help="table or json",
-    )
-
-
-def _one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
-    def choice(text: str) -> _Choice:
-        try:
-            return choices(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f'"{text}" is unknown; write one of {", ".join(choices)}') from error
-
-    return choice
+    parser.add_argument("--mode", type=one_of(PolicyMode), metavar="MODE", help=f"one of {', '.join(PolicyMode)}")
+    add_output(parser)
 
 
 def _size(text: str) -> int:
