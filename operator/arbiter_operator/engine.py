@@ -6,11 +6,13 @@ Level-triggered: every event only marks what to look at again. A write that fail
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
+from fractions import Fraction
 
-from arbiter.ids import NodeName
-from arbiter_kube.api.annotations import DEMAND, encode_demand
+from arbiter.equilibrium import GpuPrice
+from arbiter.ids import GpuUuid, NodeName
+from arbiter_kube.api.annotations import DEMAND, TargetGrant, encode_demand
 from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
@@ -23,6 +25,7 @@ from arbiter_operator.agenda import Agenda, Mark
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.demands import DemandChange, edits
 from arbiter_operator.history import History
+from arbiter_operator.metrics import QUALITY_CHANGES
 from arbiter_operator.node import NodeState
 from arbiter_operator.notices import (
     condition_notices,
@@ -62,8 +65,13 @@ class Engine:
         self._backoff = Backoff(first=0.5, ceiling=10.0)
         self._history = History()
         self._before: dict[NodeName, NodeState] = {}
+        self._prices: dict[NodeName, Mapping[GpuUuid, GpuPrice]] = {}
         self._queue = Queue(cluster, writer=writer, recorder=recorder, history=self._history, clock=clock)
         self._status_after: dict[ObjectKey, float] = {}
+
+    def prices(self) -> dict[tuple[NodeName, GpuUuid], float]:
+        """The price of every GPU, as last solved."""
+        return {(node, gpu): float(price.price) for node, gpus in self._prices.items() for gpu, price in gpus.items()}
 
     def wake(self) -> None:
         """Something may have to be looked at."""
@@ -111,9 +119,10 @@ class Engine:
         state = self._cluster.node_state(name)
         if state is None:
             self._before.pop(name, None)
+            self._prices.pop(name, None)
             return
         decided = plan(state, before=self._before.get(name))
-        self._before[name] = state
+        self._before[name], self._prices[name] = state, decided.prices
         for pod in state.pods:
             self._note_applied(pod, state)
             self._note_found(pod, state)
@@ -137,6 +146,7 @@ class Engine:
                 *(pod.key, change.grant.quality, change.grant.vram, change.grant.revision, change.grant.reason),
             )
             self._history.wrote(pod.uid, revision=change.grant.revision, at=written_at)
+            _count_change(pod.grant, change.grant)
             self._tell(target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod)))
 
     def _note_applied(self, pod: GpuPod, state: NodeState) -> None:
@@ -247,3 +257,9 @@ class Engine:
     def _tell(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             self._recorder.record(notice)
+
+
+def _count_change(before: TargetGrant | None, after: TargetGrant) -> None:
+    was, now = Fraction(before.quality if before is not None else after.quality), Fraction(after.quality)
+    if was != now:
+        QUALITY_CHANGES.labels("up" if now > was else "down").inc()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kopf
+from prometheus_client import REGISTRY
 
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import KubeClient
@@ -23,6 +24,7 @@ from arbiter_operator.cluster import Cluster
 from arbiter_operator.engine import Engine
 from arbiter_operator.feed import Feed
 from arbiter_operator.framework import WebhookEndpoint
+from arbiter_operator.metrics import ClusterCollector
 from arbiter_operator.writer import Writer
 
 COMPONENT = "arbiter-operator"
@@ -95,6 +97,7 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
         identity=unique_identity(),
         duration=options.lease_duration,
     )
+    REGISTRY.register(ClusterCollector(cluster, prices=engine.prices, leading=lambda: leadership.is_leading))
 
     async def reconcile() -> None:
         # Those that follow know as much, so that whoever leads next begins at once.
