@@ -5,11 +5,11 @@ Unlike kopf's index it tells of objects that were deleted while nobody watched, 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -19,9 +19,11 @@ from arbiter_kube.client import codec
 from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.client import KubeClient, Page, Selection
 from arbiter_kube.client.errors import ApiError, KubeError, Unreachable, api_error
-from arbiter_kube.client.store import Applied, Change, Deleted, Store, Synced, metadata_of
+from arbiter_kube.client.store import Applied, Change, Deleted, Staged, Store, Synced, identity_of
+from arbiter_kube.client.turns import Turns
 
 T = TypeVar("T")
+Whole = TypeVar("Whole")
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +67,11 @@ class Reflector(Generic[T]):
     `Synced` comes after every complete list; `synced` is set from the first one on. `objects` is the live copy, by
     namespace and name, already up to date with the event being handled. Nothing is fetched faster than events are
     taken, so a consumer must not wait long.
+
+    With `keep`, what it makes of each object is kept and told in the object's place; None where that is nothing.
     """
 
+    @overload
     def __init__(
         self,
         client: KubeClient,
@@ -76,12 +81,37 @@ class Reflector(Generic[T]):
         label_selector: str | None = None,
         field_selector: str | None = None,
         timing: ReflectorTiming = DEFAULT_TIMING,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource[Whole],
+        *,
+        keep: Callable[[Whole], T | None],
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        timing: ReflectorTiming = DEFAULT_TIMING,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource[Any],
+        *,
+        keep: Callable[[Any], T | None] | None = None,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        timing: ReflectorTiming = DEFAULT_TIMING,
     ) -> None:
         self._client = client
         self._resource = resource
         self._selection = Selection(namespace=namespace, label_selector=label_selector, field_selector=field_selector)
         self._timing = timing
-        self._store = Store(resource.model)
+        self._store: Store[T] = Store(_reader(resource, keep))
         self._version: str | None = None
         self._heard_at: float | None = None
         self.synced = asyncio.Event()
@@ -136,21 +166,20 @@ class Reflector(Generic[T]):
         self._heard_at = asyncio.get_running_loop().time()
 
     async def _list(self) -> AsyncGenerator[Change[T]]:
-        """Every page before anything is told, since a deletion can only be told from a complete list."""
-        pages: list[list[msgspec.Raw]] = []
-        keys: set[ObjectKey] = set()
+        """Everything is read before anything is told, since a deletion can only be told from a complete list."""
+        staged: list[Staged[T]] = []
+        turns = Turns()
         async for page in self._pages():
             version = page.metadata.resource_version
-            pages.append(page.items or [])
-            keys |= {metadata_of(item).key for item in pages[-1]}
-        for change in self._store.keep_only(keys):
+            for item in page.items or ():
+                staged.append(self._store.stage(item))
+                await turns.give_way()
+        for change in self._store.keep_only({each.key for each in staged}):
             yield change
-        for items in pages:
-            for item in items:
-                for change in self._store.apply(item):
-                    yield change
-            # Ten thousand pods take a tenth of a second: others may have a turn in between.
-            await asyncio.sleep(0)
+        for each in staged:
+            for change in self._store.take(each):
+                yield change
+            await turns.give_way()
         self._version = version
 
     async def _pages(self) -> AsyncGenerator[Page]:
@@ -175,17 +204,27 @@ class Reflector(Generic[T]):
             lasting=self._timing.watch_lasting,
             idle=self._timing.idle,
         )
+        turns = Turns()
         async with aclosing(lines):
             async for text in lines:
                 line = codec.decode(text, _Line)
                 for change in self._take(line):
                     yield change
+                await turns.give_way()
 
     def _take(self, line: _Line) -> list[Change[T]]:
         if line.type is _LineType.ERROR:
             raise api_error(action=f"watch {self._resource.plural}", status=0, body=line.object)
         self._heard()
-        self._version = metadata_of(line.object).resource_version
+        self._version = identity_of(line.object).resource_version
         if line.type is _LineType.BOOKMARK:
             return []
-        return self._store.delete(line.object) if line.type is _LineType.DELETED else self._store.apply(line.object)
+        if line.type is _LineType.DELETED:
+            return self._store.delete(line.object)
+        return self._store.take(self._store.stage(line.object))
+
+
+def _reader(resource: Resource[Any], keep: Callable[[Any], T | None] | None) -> Callable[[bytes], T | None]:
+    if keep is None:
+        return lambda item: codec.decode(item, resource.model)
+    return lambda item: keep(codec.decode(item, resource.model))

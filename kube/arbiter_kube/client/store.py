@@ -1,11 +1,14 @@
 """The objects that a list and a watch tell of, and what changed between two lists. Pure: no I/O, no clock."""
 
 import logging
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Generic, NamedTuple, TypeVar
 
-from arbiter_kube.api.objects import ObjectKey, ObjectMeta, PartialObject
+import msgspec
+
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import codec
 from arbiter_kube.client.errors import UnreadableError
 
@@ -41,14 +44,31 @@ class _Version(NamedTuple):
     resource_version: str
 
 
-class Store(Generic[T]):
-    """Objects by namespace and name.
+class _Unchanged(Enum):
+    """Why there is nothing to keep of what came."""
 
-    An object that cannot be decoded is logged, counted in `unreadable` and keeps its last readable form.
+    KNOWN = auto()
+    UNREADABLE = auto()
+    NOT_OURS = auto()
+
+
+class Staged(NamedTuple, Generic[T]):
+    """One object that was read and not yet taken in."""
+
+    key: ObjectKey
+    version: _Version
+    object: T | _Unchanged
+
+
+class Store(Generic[T]):
+    """What is kept of objects, by namespace and name.
+
+    `read` makes it of an object's JSON; where it makes None, the object is none of ours and nothing of it is kept. One
+    that it cannot read is logged, counted in `unreadable` and keeps its last readable form.
     """
 
-    def __init__(self, model: type[T]) -> None:
-        self._model = model
+    def __init__(self, read: Callable[[bytes], T | None]) -> None:
+        self._read = read
         self._versions: dict[ObjectKey, _Version] = {}
         self.objects: dict[ObjectKey, T] = {}
         self.unreadable = 0
@@ -57,46 +77,78 @@ class Store(Generic[T]):
         """Takes out every object that a complete list did not name."""
         return [change for key in sorted(self._versions.keys() - keys) for change in self._forget(key)]
 
-    def apply(self, item: bytes) -> list[Change[T]]:
-        """Takes in one listed, added or modified object; one of the version that is known changes nothing."""
-        metadata = metadata_of(item)
-        known, version = self._versions.get(metadata.key), _Version(metadata.uid, metadata.resource_version)
-        if known == version:
+    def stage(self, item: bytes) -> Staged[T]:
+        """Reads one listed, added or modified object; one of the version that is known is not read again."""
+        identity = identity_of(item)
+        key, version = identity.key, _Version(identity.uid, identity.resource_version)
+        if self._versions.get(key) == version:
+            return Staged(key, version, _Unchanged.KNOWN)
+        try:
+            kept = self._read(item)
+        except UnreadableError as error:
+            self._skip(key, error)
+            return Staged(key, version, _Unchanged.UNREADABLE)
+        return Staged(key, version, _Unchanged.NOT_OURS if kept is None else kept)
+
+    def take(self, staged: Staged[T]) -> list[Change[T]]:
+        """Takes in what was read."""
+        key, version, kept = staged
+        if kept is _Unchanged.KNOWN:
             return []
+        if kept is _Unchanged.NOT_OURS:
+            return self._forget(key) if key in self._versions else []
+        known = self._versions.get(key)
         # Re-created under its name while nobody watched: whoever counts by uid must hear of the end of the first.
-        changes = self._forget(metadata.key) if known is not None and known.uid != version.uid else []
-        self._versions[metadata.key] = version
-        decoded = self._decode(item, metadata.key)
-        if decoded is not None:
-            self.objects[metadata.key] = decoded
-            changes.append(Applied(decoded))
+        changes = self._forget(key) if known is not None and known.uid != version.uid else []
+        self._versions[key] = version
+        if not isinstance(kept, _Unchanged):
+            self.objects[key] = kept
+            changes.append(Applied(kept))
         return changes
 
     def delete(self, item: bytes) -> list[Change[T]]:
         """Takes one object out; it is told as it was at its end, where that can be read."""
-        key = metadata_of(item).key
+        key = identity_of(item).key
         self._versions.pop(key, None)
         before = self.objects.pop(key, None)
-        last = self._decode(item, key) or before
+        try:
+            last = self._read(item) or before
+        except UnreadableError as error:
+            self._skip(key, error)
+            last = before
         return [] if last is None else [Deleted(last)]
 
     def _forget(self, key: ObjectKey) -> list[Change[T]]:
         del self._versions[key]
         return [Deleted(self.objects.pop(key))] if key in self.objects else []
 
-    def _decode(self, item: bytes, key: ObjectKey) -> T | None:
-        try:
-            return codec.decode(item, self._model)
-        except UnreadableError as error:
-            self.unreadable += 1
-            _log.warning("object skipped object=%s error=%s", key, error)
-            return None
+    def _skip(self, key: ObjectKey, error: UnreadableError) -> None:
+        self.unreadable += 1
+        _log.warning("object skipped object=%s error=%s", key, error)
 
 
-def metadata_of(item: bytes) -> ObjectMeta:
+class Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """Which object, and which version of it."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+    @property
+    def key(self) -> ObjectKey:
+        """Namespace and name."""
+        return ObjectKey(self.namespace, self.name)
+
+
+class _Identified(msgspec.Struct, frozen=True, gc=False):
+    metadata: Identity = Identity()
+
+
+def identity_of(item: bytes) -> Identity:
     """What every object has, readable or not.
 
     Raises:
         UnreadableError: it is no object at all.
     """
-    return codec.decode(item, PartialObject).metadata
+    return codec.decode(item, _Identified).metadata

@@ -125,13 +125,27 @@ def thing(name: str, *, uid: str = "u", version: int = 1) -> Thing:
     return Thing({"name": name, "uid": uid, "resourceVersion": str(version)})
 
 
+def a_store() -> Store[Thing]:
+    """Things named `foreign-…` are none of ours."""
+
+    def ours(item: bytes) -> Thing | None:
+        read = codec.decode(item, Thing)
+        return None if read.metadata["name"].startswith("foreign") else read
+
+    return Store(ours)
+
+
+def applied(store: Store[Thing], each: Thing) -> list[Change[Thing]]:
+    return store.take(store.stage(codec.encode(each)))
+
+
 def relist(store: Store[Thing], *things: Thing) -> list[Change[Thing]]:
     changes = store.keep_only({ObjectKey("", each.metadata["name"]) for each in things})
-    return changes + [change for each in things for change in store.apply(codec.encode(each))]
+    return changes + [change for each in things for change in applied(store, each)]
 
 
 def test_a_list_tells_what_changed_since_the_last_one() -> None:
-    store = Store(Thing)
+    store = a_store()
     same, old, new = thing("same"), thing("changed"), thing("changed", version=2)
     assert relist(store, same, old, thing("gone")) == [Applied(same), Applied(old), Applied(thing("gone"))]
     assert relist(store, same, new, thing("added")) == [
@@ -143,17 +157,32 @@ def test_a_list_tells_what_changed_since_the_last_one() -> None:
 
 
 def test_a_new_object_of_the_same_name_follows_the_end_of_the_old_one() -> None:
-    store = Store(Thing)
+    store = a_store()
     old, new = thing("a", uid="1"), thing("a", uid="2", version=9)
     relist(store, old)
     assert relist(store, new) == [Deleted(old), Applied(new)]
 
 
 def test_the_same_version_twice_is_told_once() -> None:
-    store = Store(Thing)
+    store = a_store()
     assert relist(store, thing("a")) == [Applied(thing("a"))]
-    assert store.apply(codec.encode(thing("a"))) == []
+    assert applied(store, thing("a")) == []
 
 
 def test_the_end_of_an_object_that_was_never_seen_is_told() -> None:
-    assert Store(Thing).delete(codec.encode(thing("a"))) == [Deleted(thing("a"))]
+    assert a_store().delete(codec.encode(thing("a"))) == [Deleted(thing("a"))]
+
+
+def test_nothing_is_kept_of_what_is_none_of_ours() -> None:
+    store, foreign = a_store(), thing("foreign-a")
+    assert relist(store, foreign, thing("a")) == [Applied(thing("a"))]
+    assert store.delete(codec.encode(foreign)) == []
+    assert list(store.objects.values()) == [thing("a")]
+
+
+def test_what_is_staged_is_taken_in_later() -> None:
+    store = a_store()
+    staged = store.stage(codec.encode(thing("a")))
+    assert list(store.objects) == []
+    assert store.take(staged) == [Applied(thing("a"))]
+    assert store.take(store.stage(codec.encode(thing("a")))) == []
