@@ -12,7 +12,7 @@ from typing import Self
 from arbiter.ids import NodeName, PodUid
 from arbiter_extender.errors import BindError
 from arbiter_extender.ledger import Ledger
-from arbiter_extender.occupancy import Placement
+from arbiter_extender.promises import Assignment
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod
@@ -41,7 +41,7 @@ class Binder:
         self._binds: dict[PodUid, asyncio.Task[None]] = {}
         self._watches: set[asyncio.Task[None]] = set()
 
-    async def bind(self, pod: GpuPod, placement: Placement) -> None:
+    async def bind(self, pod: GpuPod, assignment: Assignment) -> None:
         """Binds an assumed pod to its node, with its GPUs.
 
         Raises:
@@ -49,7 +49,7 @@ class Binder:
         """
         task = self._binds.get(pod.uid)
         if task is None:
-            task = self._binds[pod.uid] = asyncio.create_task(self._carry_out(pod, placement))
+            task = self._binds[pod.uid] = asyncio.create_task(self._carry_out(pod, assignment))
             task.add_done_callback(lambda _: self._binds.pop(pod.uid, None))
             # Its error is told to whoever still waits; nobody may be left.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -57,7 +57,7 @@ class Binder:
         if not finished:
             raise BindError(
                 f"the API server has not said within {PATIENCE:g} s whether {pod.key} is bound to "
-                f"{placement.node}; it is asked until it does."
+                f"{assignment.node}; it is asked until it does."
             )
         await task
 
@@ -96,44 +96,44 @@ class Binder:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _carry_out(self, pod: GpuPod, placement: Placement) -> None:
+    async def _carry_out(self, pod: GpuPod, assignment: Assignment) -> None:
         backoff = Backoff(first=0.2, ceiling=5.0)
         while self._ledger.is_assumed(pod.uid):
             try:
-                await self._bind_once(pod, placement)
-                _log.info("pod bound pod=%s node=%s gpus=%s", pod.key, placement.node, a.encode_gpus(placement.gpus))
+                await self._bind_once(pod, assignment)
+                _log.info("pod bound pod=%s node=%s gpus=%s", pod.key, assignment.node, a.encode_gpus(assignment.gpus))
                 self._watch(pod)
                 return
             except BindError:
                 self._ledger.release(pod.uid)
                 raise
             except KubeError as error:
-                _log.warning("bind has no answer yet pod=%s node=%s error=%s", pod.key, placement.node, error)
+                _log.warning("bind has no answer yet pod=%s node=%s error=%s", pod.key, assignment.node, error)
                 await asyncio.sleep(backoff.next())
         shown = self._ledger.assigned(pod.uid)
         if shown is None:
-            raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
-        if shown != placement:
+            raise BindError(f"{pod.key} was deleted before it was bound to {assignment.node}.")
+        if shown != assignment:
             raise BindError(f"{pod.key} is bound to {shown.node} already.")
 
-    async def _bind_once(self, pod: GpuPod, placement: Placement) -> None:
+    async def _bind_once(self, pod: GpuPod, assignment: Assignment) -> None:
         """Sends the Binding, and asks what is true where the API server objects."""
         try:
             await self._client.bind(
                 _key(pod),
                 uid=pod.uid,
-                node=placement.node,
-                annotations={a.GPUS: a.encode_gpus(placement.gpus)},
+                node=assignment.node,
+                annotations={a.GPUS: a.encode_gpus(assignment.gpus)},
                 within=CALL_TIMEOUT,
             )
         except (Conflict, NotFound) as error:
-            await self._compare(pod, placement, refusal=error)
+            await self._compare(pod, assignment, refusal=error)
         except ApiError as error:
             if error.is_transient:
                 raise
-            raise BindError(f"{pod.key} may not be bound to {placement.node}: {error.message}.") from error
+            raise BindError(f"{pod.key} may not be bound to {assignment.node}: {error.message}.") from error
 
-    async def _compare(self, pod: GpuPod, placement: Placement, *, refusal: ApiError) -> None:
+    async def _compare(self, pod: GpuPod, assignment: Assignment, *, refusal: ApiError) -> None:
         """Whether a refused Binding is one that was carried out before, its answer lost.
 
         Raises:
@@ -141,11 +141,11 @@ class Binder:
         """
         found = await self.look_up(_key(pod), pod.uid)
         if found is None:
-            raise BindError(f"{pod.key} was deleted before it was bound to {placement.node}.")
+            raise BindError(f"{pod.key} was deleted before it was bound to {assignment.node}.")
         if found.node is None:
-            raise BindError(f"{pod.key} may not be bound to {placement.node}: {refusal.message}.")
+            raise BindError(f"{pod.key} may not be bound to {assignment.node}: {refusal.message}.")
         gpus = a.decode_gpus(found.metadata.annotations.get(a.GPUS, ""))
-        if Placement(node=found.node, gpus=gpus) != placement:
+        if Assignment(node=found.node, gpus=gpus) != assignment:
             raise BindError(f"{pod.key} is bound to {found.node} already.")
 
     def _watch(self, pod: GpuPod) -> None:

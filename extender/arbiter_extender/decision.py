@@ -10,10 +10,11 @@ from enum import StrEnum
 
 from arbiter.demand import Demand
 from arbiter.ids import NodeName
-from arbiter.placement import choose, fits
+from arbiter.placement import Newcomer, fits
 from arbiter.units import format_bytes, slices_for
 from arbiter_extender.ledger import Ledger
-from arbiter_extender.occupancy import NodeOccupancy, Placement, slices_per_gpu
+from arbiter_extender.promises import Assignment
+from arbiter_kube.api.occupancy import slices_per_gpu
 from arbiter_kube.api.pods import GpuPod
 
 
@@ -26,19 +27,19 @@ class Reason(StrEnum):
     NOT_REPORTED = "GPUs not reported by the node's agent"
     ELSEWHERE = "already being bound to another node"
 
-    @property
-    def is_unresolvable(self) -> bool:
-        """Whether evictions by kube-scheduler cannot help: it counts units of a node and sees no single GPU."""
-        return self in (Reason.NO_ROOM, Reason.TOO_FEW, Reason.TOO_SMALL)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterPlan:
-    """The nodes that will do, in the order asked for, why others will not, and what is to be held softly."""
+    """The nodes that will do, in the order asked for, why others will not, and what is to be held softly.
+
+    Nodes are `unresolvable` where evictions by kube-scheduler cannot help: it counts units of a node and sees no
+    single GPU. On `failed` ones they, or time, may.
+    """
 
     passed: tuple[NodeName, ...]
-    rejected: dict[NodeName, Reason] = field(default_factory=dict)
-    hold: Placement | None = None
+    failed: dict[NodeName, Reason] = field(default_factory=dict)
+    unresolvable: dict[NodeName, Reason] = field(default_factory=dict)
+    hold: Assignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Refusal:
     sentence: str
 
 
-def filter_nodes(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName], *, now: float) -> FilterPlan:
+def filter_nodes(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName]) -> FilterPlan:
     """The nodes where the pod's floor has room.
 
     Where only one is left kube-scheduler asks nothing more before it binds, so its room is to be held at once.
@@ -56,45 +57,51 @@ def filter_nodes(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName], *, now:
     assigned = ledger.assigned(pod.uid)
     if assigned is not None:
         others = {name: Reason.ELSEWHERE for name in nodes if name != assigned.node}
-        return FilterPlan(passed=tuple(name for name in nodes if name == assigned.node), rejected=others)
-    demand = needed(pod, unit=ledger.unit)
-    reasons = {name: _reason(ledger.node(name, now=now, besides=pod.uid), demand) for name in nodes}
-    passed = tuple(name for name, reason in reasons.items() if reason is None)
+        return FilterPlan(passed=tuple(name for name in nodes if name == assigned.node), failed=others)
+    wanted = newcomer(pod, unit=ledger.unit)
+    placement = ledger.placement(besides=pod.uid)
+    passed = placement.fitting(wanted, nodes)
+    failed, unresolvable = _reasons(ledger, wanted.demand, nodes, passed=frozenset(passed))
+    best = placement.choose(wanted, passed) if len(passed) == 1 else None
     return FilterPlan(
-        passed=passed,
-        rejected={name: reason for name, reason in reasons.items() if reason is not None},
-        hold=prioritize(ledger, pod, passed, now=now) if len(passed) == 1 else None,
+        passed=tuple(passed),
+        failed=failed,
+        unresolvable=unresolvable,
+        hold=None if best is None else Assignment(node=best.node, gpus=best.gpus),
     )
 
 
-def prioritize(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName], *, now: float) -> Placement | None:
+def prioritize(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName]) -> Assignment | None:
     """The best of the nodes and its GPUs, to be held softly; None where none has room any more."""
-    views = (ledger.node(name, now=now, besides=pod.uid) for name in nodes)
-    best = choose((view.room for view in views if view is not None), needed(pod, unit=ledger.unit))
-    return None if best is None else Placement(node=best.node, gpus=best.gpus)
+    best = ledger.placement(besides=pod.uid).choose(newcomer(pod, unit=ledger.unit), nodes)
+    return None if best is None else Assignment(node=best.node, gpus=best.gpus)
 
 
-def plan_bind(ledger: Ledger, pod: GpuPod, node: NodeName, *, now: float) -> Placement | Refusal:
+def plan_bind(ledger: Ledger, pod: GpuPod, node: NodeName) -> Assignment | Refusal:
     """The GPUs to bind the pod with: those held for it if they still have room, else the best of the node."""
     assigned = ledger.assigned(pod.uid)
     if assigned is not None:
         if assigned.node == node:
             return assigned
         return Refusal(f"{pod.key} is being bound to {assigned.node} and cannot be bound to {node}.")
-    view = ledger.node(node, now=now, besides=pod.uid)
-    if view is None:
-        return Refusal(f"{pod.key} cannot be bound to {node}: {Reason.NOT_REPORTED}.")
     demand = needed(pod, unit=ledger.unit)
     held = ledger.soft_hold(pod.uid)
-    if held is not None and held.node == node and _still_fits(view, demand, held):
+    if held is not None and held.node == node and _still_fits(ledger, pod, demand, held):
         return held
-    choice = choose((view.room,), demand)
-    if choice is None:
-        return Refusal(
-            f"{pod.key} cannot be bound to {node}: the room for its floor of {format_bytes(demand.floor)} "
-            "was taken meanwhile."
-        )
-    return Placement(node=node, gpus=choice.gpus)
+    best = prioritize(ledger, pod, (node,))
+    if best is not None:
+        return best
+    if ledger.largest_floor(node) is None:
+        return Refusal(f"{pod.key} cannot be bound to {node}: {Reason.NOT_REPORTED}.")
+    return Refusal(
+        f"{pod.key} cannot be bound to {node}: the room for its floor of {format_bytes(demand.floor)} "
+        "was taken meanwhile."
+    )
+
+
+def newcomer(pod: GpuPod, *, unit: int) -> Newcomer:
+    """The pod as placement sees it."""
+    return Newcomer(demand=needed(pod, unit=unit), owner=pod.owner)
 
 
 def needed(pod: GpuPod, *, unit: int) -> Demand:
@@ -106,16 +113,27 @@ def needed(pod: GpuPod, *, unit: int) -> Demand:
     return replace(pod.demand, floor=floor, full=max(floor, pod.demand.full))
 
 
-def _reason(view: NodeOccupancy | None, demand: Demand) -> Reason | None:
-    if view is None:
-        return Reason.NOT_REPORTED
-    if fits(view.room, demand):
-        return None
-    if view.largest // view.room.unit < slices_for(demand.floor, unit=view.room.unit):
-        return Reason.TOO_SMALL
-    return Reason.NO_ROOM if demand.gpu_count == 1 else Reason.TOO_FEW
+def _reasons(
+    ledger: Ledger, demand: Demand, nodes: Sequence[NodeName], *, passed: frozenset[NodeName]
+) -> tuple[dict[NodeName, Reason], dict[NodeName, Reason]]:
+    """Why the others will not do, apart by whether evictions may help."""
+    failed: dict[NodeName, Reason] = {}
+    unresolvable: dict[NodeName, Reason] = {}
+    no_room = Reason.NO_ROOM if demand.gpu_count == 1 else Reason.TOO_FEW
+    for name in nodes if len(passed) < len(nodes) else ():
+        if name in passed:
+            continue
+        largest = ledger.largest_floor(name)
+        if largest is None:
+            failed[name] = Reason.NOT_REPORTED
+        else:
+            unresolvable[name] = Reason.TOO_SMALL if largest < demand.floor else no_room
+    return failed, unresolvable
 
 
-def _still_fits(view: NodeOccupancy, demand: Demand, held: Placement) -> bool:
-    on_these = replace(view.room, gpus=tuple(gpu for gpu in view.room.gpus if gpu.uuid in held.gpus))
+def _still_fits(ledger: Ledger, pod: GpuPod, demand: Demand, held: Assignment) -> bool:
+    there = ledger.occupancy(held.node, besides=pod.uid)
+    if there is None:
+        return False
+    on_these = replace(there.room, gpus=tuple(gpu for gpu in there.room.gpus if gpu.uuid in held.gpus))
     return fits(on_these, demand)

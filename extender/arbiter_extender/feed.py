@@ -4,16 +4,18 @@ Imports the ledger and the Kubernetes client.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from arbiter.ids import NodeName
 from arbiter_extender.ledger import Ledger
-from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.objects import Pod
-from arbiter_kube.api.pods import gpu_pod
-from arbiter_kube.api.resources import GPU_NODES, NODES, PODS, QUALITY_POLICIES
+from arbiter_kube.api.objects import PartialObject, Pod
+from arbiter_kube.api.pods import GpuPod, gpu_pod
+from arbiter_kube.api.resources import NODE_METADATA, NODE_REPORTS, PODS, QUALITY_POLICIES
 from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector
+from arbiter_kube.client.turns import Turns
 
 T = TypeVar("T")
 
@@ -23,54 +25,95 @@ class Feed:
 
     def __init__(self, client: KubeClient, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._pods = Reflector(client, PODS)
-        self._nodes = Reflector(client, NODES)
-        self._gpu_nodes = Reflector(client, GPU_NODES)
+        self._pods = Reflector(client, PODS, keep=self._claimant)
+        self._nodes = Reflector(client, NODE_METADATA, keep=_labelled)
+        self._reports = Reflector(client, NODE_REPORTS)
         self._policies = Reflector(client, QUALITY_POLICIES)
+        self._is_open = False
 
     def obstacle(self) -> str | None:
-        """What the ledger has not seen a complete list of yet, in one sentence; None once it has seen everything."""
+        """What keeps the ledger from being asked, in one sentence; None once it has seen everything."""
         synced = {
             "pods": self._pods.synced,
             "nodes": self._nodes.synced,
-            "GpuNodes": self._gpu_nodes.synced,
+            "GpuNodes": self._reports.synced,
             "QualityPolicies": self._policies.synced,
         }
         missing = [kind for kind, event in synced.items() if not event.is_set()]
-        return f"The lists of {', '.join(missing)} are not complete yet." if missing else None
+        if missing:
+            return f"The lists of {', '.join(missing)} are not complete yet."
+        return None if self._is_open else "The room on the nodes is being worked out."
 
     async def run(self) -> None:
         """Feeds the ledger until it is cancelled."""
         ledger = self._ledger
         async with asyncio.TaskGroup() as group:
             group.create_task(
-                _follow(self._pods, applied=self._pod_applied, deleted=lambda pod: ledger.pod_deleted(pod.uid))
+                self._follow(self._pods, applied=ledger.pod_applied, deleted=lambda pod: ledger.pod_deleted(pod.uid))
             )
             group.create_task(
-                _follow(self._nodes, applied=ledger.node_applied, deleted=lambda node: ledger.node_deleted(node.name))
+                self._follow(
+                    self._nodes,
+                    applied=lambda node: ledger.node_applied(node.name, node.labels),
+                    deleted=lambda node: ledger.node_deleted(node.name),
+                )
             )
-            group.create_task(_follow(self._gpu_nodes, applied=ledger.gpu_node_applied, deleted=self._gpu_node_deleted))
             group.create_task(
-                _follow(
+                self._follow(
+                    self._reports,
+                    applied=lambda node: ledger.report_applied(node.name, node.status),
+                    deleted=lambda node: ledger.report_deleted(node.name),
+                )
+            )
+            group.create_task(
+                self._follow(
                     self._policies,
                     applied=ledger.policy_applied,
                     deleted=lambda policy: ledger.policy_deleted(policy.metadata.name),
                 )
             )
+            group.create_task(self._open())
 
-    def _pod_applied(self, pod: Pod) -> None:
-        asks_for_vram = gpu_pod(pod, unit=self._ledger.unit)
-        if asks_for_vram is not None:
-            self._ledger.pod_applied(asks_for_vram)
+    async def _open(self) -> None:
+        """Lets the ledger be asked once everything was listed."""
+        for reflector in (self._pods, self._nodes, self._reports, self._policies):
+            await reflector.synced.wait()
+        await self._settle()
+        # Most of what is here now stays for good: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+        self._is_open = True
 
-    def _gpu_node_deleted(self, report: GpuNode) -> None:
-        self._ledger.gpu_node_deleted(NodeName(report.metadata.name))
+    async def _follow(
+        self, reflector: Reflector[T], *, applied: Callable[[T], None], deleted: Callable[[T], None]
+    ) -> None:
+        async for event in reflector:
+            match event:
+                case Applied(object=thing):
+                    applied(thing)
+                case Deleted(object=thing):
+                    deleted(thing)
+            if self._is_open:
+                await self._settle()
+
+    async def _settle(self) -> None:
+        """Does the index's work now, so that no question has to wait for it."""
+        turns = Turns()
+        while not self._ledger.settle(at_most=1):
+            await turns.give_way()
+
+    def _claimant(self, pod: Pod) -> GpuPod | None:
+        """What claims depend on; what else changes about a pod, such as its target, is no event for the ledger."""
+        seen = gpu_pod(pod, unit=self._ledger.unit)
+        return None if seen is None else replace(seen, grant=None, bound_at=None, ready=False, scheduler_name="")
 
 
-async def _follow(reflector: Reflector[T], *, applied: Callable[[T], None], deleted: Callable[[T], None]) -> None:
-    async for event in reflector:
-        match event:
-            case Applied(object=thing):
-                applied(thing)
-            case Deleted(object=thing):
-                deleted(thing)
+class _Labelled(NamedTuple):
+    """A node, of which only the labels matter: they choose its policy."""
+
+    name: NodeName
+    labels: Mapping[str, str]
+
+
+def _labelled(node: PartialObject) -> _Labelled:
+    return _Labelled(NodeName(node.metadata.name), node.metadata.labels)

@@ -1,130 +1,174 @@
 """What the extender knows: pods, nodes, what nodes report, policies, and its own promises. It is fed events.
 
-Plain state without I/O and without a clock. What a node's GPUs have room for is worked out when somebody asks and kept
-until something about that node changes. Imports the core, the API models and `occupancy`.
+Plain state without I/O and without a clock. An event costs the work of the one node that it is about: that node's room
+is read anew and put into the index that placement asks. Imports the core, the API models and `promises`.
 """
 
 import heapq
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from arbiter.ids import NodeName, PodUid
+from arbiter.placement import Placement, Strategy
 from arbiter.policy import Policy
-from arbiter_extender.occupancy import Hold, NodeOccupancy, Placement, drifted, occupancy
-from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.objects import Node
+from arbiter_extender.promises import Assignment, Hold
+from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
+from arbiter_kube.api.reports import NodeReport
 
 _log = logging.getLogger(__name__)
 
 _NO_POLICY = Policy()
 
 
+@dataclass(slots=True)
+class _Node:
+    """What is known of one node; `largest_floor` (bytes) is what its largest GPU could take if it were empty."""
+
+    report: NodeReport | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pods: dict[PodUid, GpuPod] = field(default_factory=dict)
+    nominated: dict[PodUid, GpuPod] = field(default_factory=dict)
+    held: dict[PodUid, Hold] = field(default_factory=dict)
+    drifted: frozenset[PodUid] = frozenset()
+    policy: Policy | None = None
+    largest_floor: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to remember."""
+        return self.report is None and not (self.labels or self.pods or self.nominated or self.held)
+
+    def promises(self) -> Iterator[Promise]:
+        """Those to pods that are not bound; what is held for a pod takes the place of its nomination."""
+        for hold in self.held.values():
+            standing = Standing.ASSUMED if hold.is_assumed else Standing.SOFT_HELD
+            yield Promise(pod=hold.pod, gpus=hold.assignment.gpus, standing=standing)
+        for uid, pod in self.nominated.items():
+            if uid not in self.held and pod.nomination is not None:
+                yield Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
+
+
 class Ledger:
     """Every claim on every GPU. Events may come in any order, twice, or again after a gap: the last word counts.
 
-    `unit` is the bytes of a slice, where a node does not say otherwise; times are seconds since the epoch.
+    `unit` is the bytes of a slice; times are seconds since the epoch.
     """
 
-    def __init__(self, *, unit: int) -> None:
+    def __init__(self, *, unit: int, strategy: Strategy = Strategy.PACKED) -> None:
         self.unit = unit
         self.drift_total = 0
         """How many times the kubelet was found to have given a pod other GPUs than it was bound with."""
         self._pods: dict[PodUid, GpuPod] = {}
-        self._on_node: dict[NodeName, dict[PodUid, GpuPod]] = defaultdict(dict)
+        self._nodes: defaultdict[NodeName, _Node] = defaultdict(_Node)
         self._holds: dict[PodUid, Hold] = {}
-        self._held_on: dict[NodeName, dict[PodUid, Hold]] = defaultdict(dict)
-        self._reports: dict[NodeName, GpuNode] = {}
-        self._labels: dict[NodeName, Mapping[str, str]] = {}
         self._policies: dict[str, QualityPolicy] = {}
-        self._drifted: dict[NodeName, frozenset[PodUid]] = {}
-        self._deadlines: list[tuple[float, NodeName, PodUid]] = []
-        self._occupancies: dict[NodeName, NodeOccupancy] = {}
+        self._policy_of: dict[str, Policy] = {}
+        self._deadlines: list[tuple[float, PodUid]] = []
+        self._placement = Placement(strategy)
+        self._stale: set[NodeName] = set()
 
     # Events
 
     def pod_applied(self, pod: GpuPod) -> None:
         """A pod is new or changed. Once it is bound or finished, what was held for it ends."""
-        self._forget(pod.uid)
+        before = self._pods.get(pod.uid)
+        if before == pod:
+            return
+        self._forget(before)
         self._pods[pod.uid] = pod
-        where = _node_of(pod)
-        if where is not None:
-            self._on_node[where][pod.uid] = pod
-            self._changed(where)
-        if pod.nomination is not None and pod.node is None:
-            self._wait_for(pod.nomination.until.timestamp(), node=pod.nomination.node, uid=pod.uid)
         if pod.node is not None:
+            self._nodes[pod.node].pods[pod.uid] = pod
+            self._changed(pod.node)
             self._note_drift(pod.node)
+        elif pod.nomination is not None and not (pod.finished or pod.terminating):
+            self._nodes[pod.nomination.node].nominated[pod.uid] = pod
+            self._changed(pod.nomination.node)
+            heapq.heappush(self._deadlines, (pod.nomination.until.timestamp(), pod.uid))
         if pod.node is not None or pod.finished:
             self.release(pod.uid)
 
     def pod_deleted(self, uid: PodUid) -> None:
         """A pod is gone, and what was held for it with it."""
-        self._forget(uid)
+        self._forget(self._pods.pop(uid, None))
         self.release(uid)
 
-    def gpu_node_applied(self, report: GpuNode) -> None:
+    def report_applied(self, name: NodeName, report: NodeReport) -> None:
         """A node's agent says something new."""
-        name = NodeName(report.metadata.name)
-        self._reports[name] = report
+        node = self._nodes[name]
+        if node.report == report:
+            return
+        unit = report.unit or self.unit
+        node.report = report
+        node.largest_floor = max((gpu.usable // unit * unit for gpu in report.gpus), default=0)
         self._note_drift(name)
         self._changed(name)
 
-    def gpu_node_deleted(self, name: NodeName) -> None:
+    def report_deleted(self, name: NodeName) -> None:
         """A node's GPUs are gone."""
-        self._reports.pop(name, None)
-        self._drifted.pop(name, None)
+        node = self._nodes[name]
+        node.report, node.drifted = None, frozenset()
         self._changed(name)
 
-    def node_applied(self, node: Node) -> None:
+    def node_applied(self, name: NodeName, labels: Mapping[str, str]) -> None:
         """A node is new or changed; its labels choose its policy."""
-        if self._labels.get(node.name) != node.metadata.labels:
-            self._labels[node.name] = node.metadata.labels
-            self._changed(node.name)
+        node = self._nodes[name]
+        if node.labels != labels:
+            node.labels, node.policy = labels, None
+            self._changed(name)
 
     def node_deleted(self, name: NodeName) -> None:
         """A node is gone."""
-        if self._labels.pop(name, None) is not None:
-            self._changed(name)
+        self.node_applied(name, {})
+        self._changed(name)
 
     def policy_applied(self, policy: QualityPolicy) -> None:
         """A policy is new or changed."""
+        before = self._policies.get(policy.metadata.name)
         self._policies[policy.metadata.name] = policy
-        self._occupancies.clear()
+        # Its status counts the nodes that follow it, which no room depends on.
+        if before is None or before.spec != policy.spec:
+            self._policy_of[policy.metadata.name] = policy.spec.policy()
+            self._policies_changed()
 
     def policy_deleted(self, name: str) -> None:
         """A policy is gone."""
-        self._policies.pop(name, None)
-        self._occupancies.clear()
+        if self._policies.pop(name, None) is not None:
+            del self._policy_of[name]
+            self._policies_changed()
 
     # Promises of this process
 
-    def hold(self, pod: GpuPod, placement: Placement, *, until: float) -> None:
+    def hold(self, pod: GpuPod, assignment: Assignment, *, until: float) -> None:
         """Keeps room for a pod until it is bound, or until the time is over."""
-        self._promise(Hold(pod=pod, placement=placement, until=until))
-        self._wait_for(until, node=placement.node, uid=pod.uid)
+        self._promise(Hold(pod=pod, assignment=assignment, until=until))
+        heapq.heappush(self._deadlines, (until, pod.uid))
 
-    def assume(self, pod: GpuPod, placement: Placement) -> None:
+    def assume(self, pod: GpuPod, assignment: Assignment) -> None:
         """Keeps room for a pod whose bind is in flight: only the API server's word ends that."""
-        self._promise(Hold(pod=pod, placement=placement, until=None))
+        self._promise(Hold(pod=pod, assignment=assignment, until=None))
 
     def release(self, uid: PodUid) -> None:
         """Nothing is held for the pod any more."""
         hold = self._holds.pop(uid, None)
         if hold is not None:
-            del self._held_on[hold.placement.node][uid]
-            self._changed(hold.placement.node)
+            del self._nodes[hold.assignment.node].held[uid]
+            self._changed(hold.assignment.node)
 
     def expire(self, now: float) -> None:
         """Ends what has run out. To be called before the ledger is asked."""
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, node, uid = heapq.heappop(self._deadlines)
-            hold = self._holds.get(uid)
+            _, uid = heapq.heappop(self._deadlines)
+            hold, pod = self._holds.get(uid), self._pods.get(uid)
             if hold is not None and hold.is_over(now):
                 self.release(uid)
-            self._changed(node)
+            nomination = pod.nomination if pod is not None and pod.node is None else None
+            if nomination is not None and nomination.until.timestamp() <= now:
+                self._nodes[nomination.node].nominated.pop(uid, None)
+                self._changed(nomination.node)
 
     # Questions
 
@@ -133,84 +177,112 @@ class Ledger:
         hold = self._holds.get(uid)
         return self._pods.get(uid) or (hold.pod if hold else None)
 
-    def soft_hold(self, uid: PodUid) -> Placement | None:
+    def soft_hold(self, uid: PodUid) -> Assignment | None:
         """What is held for a pod whose bind has not begun."""
         hold = self._holds.get(uid)
-        return hold.placement if hold is not None and not hold.is_assumed else None
+        return hold.assignment if hold is not None and not hold.is_assumed else None
 
-    def assigned(self, uid: PodUid) -> Placement | None:
+    def assigned(self, uid: PodUid) -> Assignment | None:
         """Where a pod is bound, or being bound."""
         pod, hold = self._pods.get(uid), self._holds.get(uid)
         if pod is not None and pod.node is not None:
-            return Placement(node=pod.node, gpus=pod.gpus)
-        return hold.placement if hold is not None and hold.is_assumed else None
+            return Assignment(node=pod.node, gpus=pod.gpus)
+        return hold.assignment if hold is not None and hold.is_assumed else None
 
     def is_assumed(self, uid: PodUid) -> bool:
         """Whether a bind is in flight, or was answered and not yet shown by the watch."""
         hold = self._holds.get(uid)
         return hold is not None and hold.is_assumed
 
-    def node(self, name: NodeName, *, now: float, besides: PodUid | None = None) -> NodeOccupancy | None:
+    def placement(self, *, besides: PodUid) -> Placement:
+        """The index of all nodes as they are now, what is kept for `besides` left out; good until the next event."""
+        self.settle()
+        for name in self._kept_for(besides):
+            self._put(name, besides=besides)
+            self._stale.add(name)
+        return self._placement
+
+    def settle(self, *, at_most: int | None = None) -> bool:
+        """Brings up to `at_most` nodes of the index up to date, all by default; whether nothing is left to do.
+
+        `placement` does so by itself: whoever has time may do it before, so that a question finds it done.
+        """
+        done = 0
+        while self._stale and (at_most is None or done < at_most):
+            self._put(self._stale.pop(), besides=None)
+            done += 1
+        return not self._stale
+
+    def largest_floor(self, name: NodeName) -> int | None:
+        """Bytes that a node's largest GPU could take if it were empty; None while its agent has not reported."""
+        node = self._nodes.get(name)
+        return None if node is None or node.report is None else node.largest_floor
+
+    def occupancy(self, name: NodeName, *, besides: PodUid | None = None) -> NodeOccupancy | None:
         """What there is on a node, the claims of `besides` left out; None while its agent has not reported."""
-        report = self._reports.get(name)
-        if report is None:
+        node = self._nodes.get(name)
+        if node is None or node.report is None:
             return None
-        if besides is not None and (besides in self._on_node[name] or besides in self._held_on[name]):
-            return self._occupancy(name, report, now=now, besides=besides)
-        known = self._occupancies.get(name)
-        if known is None:
-            known = self._occupancies[name] = self._occupancy(name, report, now=now, besides=None)
-        return known
+        if node.policy is None:
+            chosen = policy_in_force(self._policies.values(), node.labels)
+            node.policy = _NO_POLICY if chosen is None else self._policy_of[chosen.metadata.name]
+        return occupancy(
+            name,
+            node.report,
+            pods=(pod for uid, pod in node.pods.items() if uid != besides),
+            promises=(promise for promise in node.promises() if promise.pod.uid != besides),
+            policy=node.policy,
+            unit=self.unit,
+        )
 
     def nodes(self) -> tuple[NodeName, ...]:
         """Every node whose agent has reported."""
-        return tuple(sorted(self._reports))
+        return tuple(sorted(name for name, node in self._nodes.items() if node.report is not None))
 
-    def _occupancy(self, name: NodeName, report: GpuNode, *, now: float, besides: PodUid | None) -> NodeOccupancy:
-        return occupancy(
-            name,
-            report.status,
-            pods=[pod for uid, pod in self._on_node[name].items() if uid != besides],
-            holds=[hold for uid, hold in self._held_on[name].items() if uid != besides],
-            policy=self._policy(name),
-            unit=self.unit,
-            now=now,
-        )
+    def _put(self, name: NodeName, *, besides: PodUid | None) -> None:
+        there = self.occupancy(name, besides=besides)
+        if there is None:
+            self._placement.remove(name)
+        else:
+            self._placement.put(there.room)
 
-    def _policy(self, name: NodeName) -> Policy:
-        chosen = policy_in_force(self._policies.values(), self._labels.get(name, {}))
-        return chosen.spec.policy() if chosen is not None else _NO_POLICY
+    def _kept_for(self, uid: PodUid) -> set[NodeName]:
+        hold, pod = self._holds.get(uid), self._pods.get(uid)
+        held = {hold.assignment.node} if hold is not None else set()
+        nomination = pod.nomination if pod is not None else None
+        return held | {nomination.node} if nomination is not None else held
 
     def _promise(self, hold: Hold) -> None:
         self.release(hold.pod.uid)
         self._holds[hold.pod.uid] = hold
-        self._held_on[hold.placement.node][hold.pod.uid] = hold
-        self._changed(hold.placement.node)
+        self._nodes[hold.assignment.node].held[hold.pod.uid] = hold
+        self._changed(hold.assignment.node)
 
-    def _forget(self, uid: PodUid) -> None:
-        pod = self._pods.pop(uid, None)
-        where = _node_of(pod) if pod is not None else None
-        if where is not None:
-            del self._on_node[where][uid]
-            self._changed(where)
+    def _forget(self, pod: GpuPod | None) -> None:
+        if pod is None:
+            return
+        if pod.node is not None:
+            del self._nodes[pod.node].pods[pod.uid]
+            self._changed(pod.node)
+        elif pod.nomination is not None:
+            self._nodes[pod.nomination.node].nominated.pop(pod.uid, None)
+            self._changed(pod.nomination.node)
 
     def _changed(self, name: NodeName) -> None:
-        self._occupancies.pop(name, None)
+        self._stale.add(name)
+        if self._nodes[name].is_empty:
+            del self._nodes[name]
 
-    def _wait_for(self, when: float, *, node: NodeName, uid: PodUid) -> None:
-        heapq.heappush(self._deadlines, (when, node, uid))
+    def _policies_changed(self) -> None:
+        for node in self._nodes.values():
+            node.policy = None
+        self._stale.update(self._nodes)
 
     def _note_drift(self, name: NodeName) -> None:
-        report = self._reports.get(name)
-        if report is None:
+        node = self._nodes[name]
+        if node.report is None:
             return
-        now, before = drifted(self._on_node[name].values(), report.status), self._drifted.get(name, frozenset())
-        self._drifted[name] = now
-        self.drift_total += len(now - before)
-        for uid in now - before:
+        before, node.drifted = node.drifted, drifted(node.pods.values(), node.report)
+        self.drift_total += len(node.drifted - before)
+        for uid in node.drifted - before:
             _log.warning("kubelet gave other GPUs than bound pod=%s node=%s", self._pods[uid].key, name)
-
-
-def _node_of(pod: GpuPod) -> NodeName | None:
-    """The node where it takes or is kept room."""
-    return pod.node or (pod.nomination.node if pod.nomination else None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
+from arbiter.placement import Strategy
 from arbiter.units import format_bytes
 from arbiter_extender.binder import Binder
 from arbiter_extender.feed import Feed
@@ -25,16 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_common_arguments(parser)
     add_flag(parser, "--bind", type=bind, default="127.0.0.1:8888", help="HOST:PORT that kube-scheduler asks")
+    add_flag(
+        parser,
+        "--placement",
+        choices=tuple(Strategy),
+        default=Strategy.PACKED.value,
+        help="which GPUs are taken first where everybody keeps full quality: the fullest or the emptiest",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end; returns the exit code."""
-    process = _serve(kubeconfig=args.kubeconfig, bind=args.bind, health_bind=args.health_bind, unit=args.vram_unit)
+    ledger = Ledger(unit=args.vram_unit, strategy=Strategy(args.placement))
+    process = _serve(ledger, kubeconfig=args.kubeconfig, bind=args.bind, health_bind=args.health_bind)
     return run_process(process, log_level=args.log_level)
 
 
-async def _serve(*, kubeconfig: Path | None, bind: Bind, health_bind: Bind, unit: int) -> None:
-    ledger = Ledger(unit=unit)
+async def _serve(ledger: Ledger, *, kubeconfig: Path | None, bind: Bind, health_bind: Bind) -> None:
     metrics = Metrics(REGISTRY)
     REGISTRY.register(LedgerCollector(ledger))
     async with (
@@ -47,5 +55,5 @@ async def _serve(*, kubeconfig: Path | None, bind: Bind, health_bind: Bind, unit
             serve_health(health_bind, ready=feed.obstacle) as health,
             serve(bind, extender, ready=feed.obstacle, metrics=metrics) as address,
         ):
-            _log.info("serving bind=%s health=%s unit=%s", address, health, format_bytes(unit))
+            _log.info("serving bind=%s health=%s unit=%s", address, health, format_bytes(ledger.unit))
             await feed.run()

@@ -3,6 +3,8 @@
 The Go structs have no JSON tags, so the keys are Go's field names. Imports msgspec and the API models.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from arbiter.ids import NodeName, PodUid
@@ -20,8 +22,8 @@ class ExtenderFilterResult(msgspec.Struct, frozen=True, kw_only=True, rename="pa
     """The nodes that passed, and texts for those that did not."""
 
     node_names: tuple[NodeName, ...]
-    failed_nodes: dict[NodeName, str] = {}
-    failed_and_unresolvable_nodes: dict[NodeName, str] = {}
+    failed_nodes: Mapping[NodeName, str] = {}
+    failed_and_unresolvable_nodes: Mapping[NodeName, str] = {}
     error: str = ""
 
 

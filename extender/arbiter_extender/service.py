@@ -6,7 +6,7 @@ Imports the decisions, the ledger and the binder.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from arbiter.ids import NodeName
 from arbiter_extender.binder import Binder
@@ -21,7 +21,8 @@ from arbiter_extender.messages import (
     HostPriority,
 )
 from arbiter_extender.metrics import Metrics
-from arbiter_extender.occupancy import SOFT_HOLD, NodeOccupancy, Placement
+from arbiter_extender.promises import SOFT_HOLD, Assignment
+from arbiter_kube.api.occupancy import NodeOccupancy
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.client import KubeError
 
@@ -51,16 +52,15 @@ class Extender:
         pod = gpu_pod(args.pod, unit=self._ledger.unit)
         if pod is None:
             return ExtenderFilterResult(node_names=tuple(names))
-        plan = filter_nodes(self._ledger, pod, names, now=self._now())
+        self._expire()
+        plan = filter_nodes(self._ledger, pod, names)
         if plan.hold is not None:
             self._hold(pod, plan.hold)
         self._count(plan)
         return ExtenderFilterResult(
             node_names=plan.passed,
-            failed_nodes={name: reason for name, reason in plan.rejected.items() if not reason.is_unresolvable},
-            failed_and_unresolvable_nodes={
-                name: reason for name, reason in plan.rejected.items() if reason.is_unresolvable
-            },
+            failed_nodes=plan.failed,
+            failed_and_unresolvable_nodes=plan.unresolvable,
         )
 
     def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
@@ -73,9 +73,10 @@ class Extender:
         pod = gpu_pod(args.pod, unit=self._ledger.unit)
         if pod is None:
             return [HostPriority(name, 0) for name in names]
+        self._expire()
         best = self._ledger.assigned(pod.uid)
         if best is None:
-            best = prioritize(self._ledger, pod, names, now=self._now())
+            best = prioritize(self._ledger, pod, names)
             if best is not None:
                 self._hold(pod, best)
         return [HostPriority(name, MAX_SCORE if best and name == best.node else 0) for name in names]
@@ -90,17 +91,21 @@ class Extender:
         if pod is None:
             await self._binder.bind_without_vram(args.key, uid=args.uid, node=args.node)
             return
-        plan = plan_bind(self._ledger, pod, args.node, now=self._now())
+        self._expire()
+        plan = plan_bind(self._ledger, pod, args.node)
         if isinstance(plan, Refusal):
             raise BindError(plan.sentence)
         if self._ledger.assigned(pod.uid) is None:
             self._ledger.assume(pod, plan)
         await self._binder.bind(pod, plan)
 
-    def view(self) -> dict[NodeName, NodeOccupancy | None]:
-        """The ledger as it is, for people."""
-        now = self._now()
-        return {name: self._ledger.node(name, now=now) for name in self._ledger.nodes()}
+    def view(self) -> Iterator[tuple[NodeName, NodeOccupancy]]:
+        """The ledger as it is, for people, node by node."""
+        self._expire()
+        for name in self._ledger.nodes():
+            there = self._ledger.occupancy(name)
+            if there is not None:
+                yield name, there
 
     async def _look_up(self, args: ExtenderBindingArgs) -> GpuPod | None:
         """A pod that neither the watch nor a filter call has shown: this process started in between."""
@@ -112,18 +117,17 @@ class Extender:
             raise BindError(f"{args.key} was deleted before it was bound to {args.node}.")
         return gpu_pod(found, unit=self._ledger.unit)
 
-    def _hold(self, pod: GpuPod, placement: Placement) -> None:
-        self._ledger.hold(pod, placement, until=self._clock() + SOFT_HOLD)
+    def _hold(self, pod: GpuPod, assignment: Assignment) -> None:
+        self._ledger.hold(pod, assignment, until=self._clock() + SOFT_HOLD)
 
-    def _now(self) -> float:
-        now = self._clock()
-        self._ledger.expire(now)
-        return now
+    def _expire(self) -> None:
+        self._ledger.expire(self._clock())
 
     def _count(self, plan: FilterPlan) -> None:
-        if not plan.passed and plan.rejected:
-            [(reason, _)] = Counter(plan.rejected.values()).most_common(1)
-            self._metrics.rejects.labels(reason.name).inc()
+        if not plan.passed:
+            reasons = Counter((*plan.failed.values(), *plan.unresolvable.values()))
+            for reason, _ in reasons.most_common(1):
+                self._metrics.rejects.labels(reason.name).inc()
 
 
 def _names(args: ExtenderArgs) -> Sequence[NodeName]:

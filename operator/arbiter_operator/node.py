@@ -1,18 +1,19 @@
 """One node as the operator's decisions see it: who sits on its GPUs, and under which policy. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid, NodeName, PodUid
-from arbiter.placement import GpuRoom, NodeRoom
+from arbiter.placement import NodeRoom
 from arbiter.policy import Policy
-from arbiter.units import slices_for
 from arbiter.workload import Priority
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode
-from arbiter_kube.api.members import admission_bytes, member
+from arbiter_kube.api.members import member
+from arbiter_kube.api.occupancy import occupancy
 from arbiter_kube.api.pods import GpuPod, fixed_demand
+from arbiter_kube.api.reports import node_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,8 @@ def display_name(pod: GpuPod) -> str:
 
 
 def _live_seat(pod: GpuPod, grant: GrantOnNode | None, state: NodeState) -> Seat:
-    placed = replace(member(pod, grant, policy=state.policy), gpus=_known(gpus_of(pod, grant, state.report), state))
+    gpus = _known(gpus_of(pod, grant, state.report), state)
+    placed = member(pod, grant, gpus=gpus, policy=state.policy)
     return Seat(who=display_name(pod), priority=pod.demand.priority, member=placed, pod=pod, grant=grant)
 
 
@@ -94,28 +96,8 @@ def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tu
 
 def room(state: NodeState, *, unit: int) -> NodeRoom:
     """Room for the floors of newcomers; `unit` (bytes of a slice) yields to the node's own."""
-    slice_bytes = state.report.unit or unit
-    taken = state.seats.values()
-    gpus = []
-    for gpu in state.report.gpus:
-        here = [seat for seat in taken if gpu.uuid in seat.member.gpus]
-        if gpu.healthy:
-            members = tuple(_for_newcomers(seat) for seat in here)
-            reserved = sum(_idle_slices(seat, unit=slice_bytes) for seat in here) * slice_bytes
-            gpus.append(GpuRoom(uuid=GpuUuid(gpu.uuid), usable=gpu.usable, members=members, reserved=reserved))
-    return NodeRoom(name=state.name, gpus=tuple(gpus), policy=state.policy, unit=slice_bytes)
-
-
-def _for_newcomers(seat: Seat) -> Member:
-    """A member with the bytes that no newcomer can have."""
-    return seat.member if seat.pod is None else replace(seat.member, held=admission_bytes(seat.pod, seat.grant))
-
-
-def _idle_slices(seat: Seat, *, unit: int) -> int:
-    """Slices that the kubelet still counts per GPU after a floor was lowered."""
-    if seat.pod is None:
-        return 0
-    return seat.pod.slices // seat.pod.demand.gpu_count - slices_for(seat.pod.demand.floor, unit=unit)
+    report = node_report(state.report)
+    return occupancy(state.name, report, pods=state.pods, policy=state.policy, unit=unit).room
 
 
 def _known(gpus: tuple[GpuUuid, ...], state: NodeState) -> tuple[GpuUuid, ...]:

@@ -6,18 +6,24 @@ The API server's own state is the truth. At no instant may the floors that it ha
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.placement import Newcomer
 from arbiter.units import MIB
 from arbiter_extender.decision import Refusal, filter_nodes, plan_bind, prioritize
 from arbiter_extender.ledger import Ledger
-from arbiter_extender.occupancy import SOFT_HOLD, Placement, Standing, slices_per_gpu
-from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.pods import GpuPod
+from arbiter_extender.promises import SOFT_HOLD, Assignment
+from arbiter_kube.api.annotations import Nomination
+from arbiter_kube.api.gpunode import GrantState
+from arbiter_kube.api.occupancy import slices_per_gpu
+from arbiter_kube.api.pods import GpuPod, fixed_demand
+from arbiter_kube.api.reports import GrantReport, NodeReport
 from tests.unit.extender.builders import NOW, UNIT, a_node, a_pod
 
 SIZES = st.integers(min_value=1, max_value=13).map(lambda half: half * 512 * MIB)
@@ -48,9 +54,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now = NOW
         self.cluster = Cluster()
         self.ledger = Ledger(unit=UNIT)
-        self.reports: dict[NodeName, GpuNode] = {}
-        self.soft: dict[PodUid, tuple[GpuPod, Placement, float]] = {}
-        self.flying: dict[PodUid, tuple[GpuPod, Placement]] = {}
+        self.reports: dict[NodeName, NodeReport] = {}
+        self.soft: dict[PodUid, tuple[GpuPod, Assignment, float]] = {}
+        self.flying: dict[PodUid, tuple[GpuPod, Assignment]] = {}
         self.born = 0
 
     @initialize(usable=st.lists(st.lists(SIZES, min_size=1, max_size=3), min_size=1, max_size=3))
@@ -60,7 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for index, size in enumerate(sizes):
                 node = node.gpu(f"n{number}-{index}", str(size))
             self.reports[NodeName(node.name)] = node.report
-            self.ledger.gpu_node_applied(node.report)
+            self.ledger.report_applied(NodeName(node.name), node.report)
 
     # What happens in the cluster
 
@@ -85,6 +91,37 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now += seconds
         self.ledger.expire(self.now)
 
+    @precondition(lambda self: self._waiting())
+    @rule(data=st.data(), seconds=st.sampled_from([0.5, 5.0]))
+    def nominate(self, data: st.DataObject, seconds: float) -> None:
+        pod = data.draw(st.sampled_from(self._waiting()))
+        name = data.draw(st.sampled_from(sorted(self.reports)))
+        gpus = tuple(gpu.uuid for gpu in self.reports[name].gpus[: pod.demand.gpu_count])
+        until = datetime.fromtimestamp(self.now + seconds, UTC)
+        self.cluster.write(replace(pod, nomination=Nomination(node=name, gpus=gpus, until=until)))
+
+    @rule(data=st.data(), half_more=st.integers(min_value=0, max_value=6), state=st.sampled_from(GrantState))
+    def a_node_says_what_its_containers_hold(self, data: st.DataObject, half_more: int, state: GrantState) -> None:
+        name = data.draw(st.sampled_from(sorted(self.reports)))
+        there = [pod for pod in self.cluster.pods.values() if pod.node == name]
+        named = data.draw(st.lists(st.sampled_from(there), unique_by=lambda pod: pod.uid)) if there else []
+        grants = (
+            GrantReport(
+                pod_uid=pod.uid,
+                namespace=pod.namespace,
+                pod=pod.name,
+                container=pod.frozen.container,
+                gpus=pod.gpus,
+                granted=pod.demand.floor,
+                held=pod.demand.floor + half_more * 512 * MIB,
+                movable=state is GrantState.MOVABLE,
+                state=state,
+            )
+            for pod in named
+        )
+        self.reports[name] = msgspec.structs.replace(self.reports[name], grants=tuple(grants))
+        self.ledger.report_applied(name, self.reports[name])
+
     # What the watch tells, when, and how often
 
     @rule(count=st.integers(min_value=1, max_value=4), twice=st.booleans())
@@ -104,8 +141,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def nodes_say_the_same_again(self) -> None:
-        for report in self.reports.values():
-            self.ledger.gpu_node_applied(report)
+        for name, report in self.reports.items():
+            self.ledger.report_applied(name, report)
 
     # What kube-scheduler asks
 
@@ -113,8 +150,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def filter_and_prioritize(self, data: st.DataObject) -> None:
         pod = data.draw(st.sampled_from(self._waiting()))
-        plan = filter_nodes(self.ledger, pod, tuple(self.reports), now=self.now)
-        hold = plan.hold or prioritize(self.ledger, pod, plan.passed, now=self.now)
+        plan = filter_nodes(self.ledger, pod, tuple(self.reports))
+        hold = plan.hold or prioritize(self.ledger, pod, plan.passed)
         assert (hold is not None) == bool(plan.passed)
         if hold is not None and self.ledger.assigned(pod.uid) is None:
             self.ledger.hold(pod, hold, until=self.now + SOFT_HOLD)
@@ -124,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def bind(self, data: st.DataObject) -> None:
         pod = data.draw(st.sampled_from(self._waiting()))
-        plan = plan_bind(self.ledger, pod, data.draw(st.sampled_from(sorted(self.reports))), now=self.now)
+        plan = plan_bind(self.ledger, pod, data.draw(st.sampled_from(sorted(self.reports))))
         if not isinstance(plan, Refusal) and self.ledger.assigned(pod.uid) is None:
             self.ledger.assume(pod, plan)
             self.flying[pod.uid] = (pod, plan)
@@ -146,7 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     floors[gpu] += pod.demand.floor
                     slices[gpu] += slices_per_gpu(pod)
         for report in self.reports.values():
-            for status in report.status.gpus:
+            for status in report.gpus:
                 gpu = GpuUuid(status.uuid)
                 assert floors[gpu] <= status.usable
                 assert slices[gpu] <= status.usable // UNIT
@@ -156,31 +193,40 @@ class LedgerMachine(RuleBasedStateMachine):
         fresh = Ledger(unit=UNIT)
         for pod in self.cluster.told.values():
             fresh.pod_applied(pod)
-        for report in self.reports.values():
-            fresh.gpu_node_applied(report)
-        for pod, placement, until in self.soft.values():
+        for name, report in self.reports.items():
+            fresh.report_applied(name, report)
+        for pod, assignment, until in self.soft.values():
             if self.ledger.soft_hold(pod.uid) is not None:
-                fresh.hold(pod, placement, until=until)
+                fresh.hold(pod, assignment, until=until)
         for number in range(1, self.born + 1):
             uid = PodUid(f"uid-p{number}")
             assigned, known = self.ledger.assigned(uid), self.ledger.pod(uid)
             if self.ledger.is_assumed(uid) and assigned is not None and known is not None:
                 fresh.assume(known, assigned)
+        fresh.expire(self.now)
+        self.ledger.expire(self.now)
         for name in self.reports:
-            assert self.ledger.node(name, now=self.now) == fresh.node(name, now=self.now)
+            assert self.ledger.occupancy(name) == fresh.occupancy(name)
+        for size in (1, 4):
+            anybody = Newcomer(demand=fixed_demand(size * UNIT))
+            nodes = sorted(self.reports)
+            index = self.ledger.placement(besides=PodUid(""))
+            assert index.fitting(anybody, nodes) == fresh.placement(besides=PodUid("")).fitting(anybody, nodes)
+            assert index.choose(anybody) == fresh.placement(besides=PodUid("")).choose(anybody)
 
     def teardown(self) -> None:
         """Once everything has been told, nothing is claimed but what is bound."""
         for uid in sorted(self.flying):
             self._land(uid)
         self.watch(count=len(self.cluster.pending), twice=False)
-        self.time_passes(SOFT_HOLD)
+        self.time_passes(10.0)
+        for name, report in self.reports.items():
+            self.ledger.report_applied(name, msgspec.structs.replace(report, grants=()))
         claims = {
             (claim.uid, name)
             for name in self.reports
-            if (view := self.ledger.node(name, now=self.now)) is not None
+            if (view := self.ledger.occupancy(name)) is not None
             for claim in view.claims
-            if claim.standing is not Standing.FINISHED
         }
         bound = {(pod.uid, pod.node) for pod in self.cluster.pods.values() if pod.node and not pod.finished}
         # Pods that came and went between two lists are looked up by the binder, whatever the watch does.
@@ -201,14 +247,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _land(self, uid: PodUid) -> None:
         """The Binding arrives: in time, or after its pod was deleted, which the extender is then told."""
-        pod, placement = self.flying.pop(uid)
+        pod, assignment = self.flying.pop(uid)
         if uid in self.cluster.pods:
-            self.cluster.write(replace(pod, node=placement.node, gpus=placement.gpus))
+            self.cluster.write(replace(pod, node=assignment.node, gpus=assignment.gpus))
         else:
             self.ledger.release(uid)
 
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -193,6 +194,7 @@ def encode_demand(frozen: FrozenDemand) -> str:
     ).decode()
 
 
+@lru_cache(maxsize=4096)  # replicas share theirs, and every event of a pod brings it again
 def decode_demand(text: str) -> FrozenDemand:
     """What `encode_demand` wrote.
 

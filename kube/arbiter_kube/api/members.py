@@ -4,21 +4,25 @@ The operator's targets, the extender's room and `arbiter explain` all read the n
 """
 
 from arbiter.equilibrium import Member
+from arbiter.ids import GpuUuid
 from arbiter.policy import Policy
 from arbiter.workload import Resize
 from arbiter_kube.api.gpunode import GrantOnNode, GrantState
 from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.reports import GrantReport
+
+Grant = GrantOnNode | GrantReport
 
 _GIVES_WAY = (GrantState.GATED, GrantState.STARTING, GrantState.MOVABLE, GrantState.DOWN)
 """States in which an InPlace container's size may still be moved, or will be when it starts."""
 
 
-def member(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> Member:
-    """The pod as a member of its GPUs: movable, or held at what it may hold."""
-    return Member(uid=pod.uid, demand=pod.demand, gpus=pod.gpus, held=_held(pod, grant, policy=policy), name=pod.key)
+def member(pod: GpuPod, grant: Grant | None, *, gpus: tuple[GpuUuid, ...], policy: Policy) -> Member:
+    """The pod as a member of `gpus`: movable, or held at what it may hold."""
+    return Member(uid=pod.uid, demand=pod.demand, gpus=gpus, held=_held(pod, grant, policy=policy), name=pod.key)
 
 
-def _held(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> int | None:
+def _held(pod: GpuPod, grant: Grant | None, *, policy: Policy) -> int | None:
     if grant is None or grant.granted is None:
         return None
     if pod.terminating:
@@ -29,7 +33,7 @@ def _held(pod: GpuPod, grant: GrantOnNode | None, *, policy: Policy) -> int | No
     return max(pod.demand.floor, grant.held, grant.measured or 0)
 
 
-def admission_bytes(pod: GpuPod, grant: GrantOnNode | None) -> int:
+def admission_bytes(pod: GpuPod, grant: Grant | None) -> int:
     """Bytes per GPU that a newcomer cannot have: the floor of who gives way, what everybody else may hold."""
     if grant is None or grant.movable or grant.state is GrantState.DOWN:
         return pod.demand.floor

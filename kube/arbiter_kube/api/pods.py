@@ -4,22 +4,26 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 
 from arbiter.demand import Demand
-from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
 from arbiter.units import Slices, parse_bytes
 from arbiter.workload import Priority, WorkloadType
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import FrozenDemand, InvalidAnnotationError, Nomination, TargetGrant
-from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.objects import Container, Pod
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuPod:
-    """A pod that asks for VRAM. `slices` is what the kubelet reserves in all; times are seconds since the epoch."""
+    """A pod that asks for VRAM. `slices` is what the kubelet reserves in all; times are seconds since the epoch.
+
+    `owner` is the controller that made it and its replicas.
+    """
 
     uid: PodUid
     namespace: str
@@ -36,6 +40,7 @@ class GpuPod:
     terminating: bool = False
     ready: bool = False
     scheduler_name: str = ""
+    owner: OwnerUid | None = None
 
     @property
     def key(self) -> str:
@@ -53,7 +58,7 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
 
     A pod without a readable frozen demand came past admission: it is a fixed demand of the slices that it reserves.
     """
-    slices = Slices(sum(_slices(container.resources.limits) for container in pod.spec.containers))
+    slices = Slices(sum(_slices(container) for container in pod.spec.containers))
     if not slices:
         return None
     annotations = pod.metadata.annotations
@@ -75,12 +80,17 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
         terminating=pod.is_terminating,
         ready=status is not None and status.ready,
         scheduler_name=pod.spec.scheduler_name,
+        owner=next((OwnerUid(owner.uid) for owner in pod.metadata.owner_references if owner.controller), None),
     )
 
 
-def _slices(limits: dict[str, str]) -> int:
+def _slices(container: Container) -> int:
+    asked = container.resources.limits.get(VRAM_RESOURCE)
     # The API server admits whole numbers only, but keeps how they were written: 1000 is 1k, and 1Ki is one too.
-    return parse_bytes(limits.get(VRAM_RESOURCE, "0"))
+    return 0 if asked is None else _count(asked)
+
+
+_count = lru_cache(maxsize=256)(parse_bytes)
 
 
 def _frozen(pod: Pod, *, unit: int, slices: Slices) -> FrozenDemand:
@@ -90,7 +100,7 @@ def _frozen(pod: Pod, *, unit: int, slices: Slices) -> FrozenDemand:
             return a.decode_demand(text)
         except InvalidAnnotationError as error:
             _log.warning("demand unreadable, counted as fixed pod=%s error=%s", pod.key, error)
-    container = next(c.name for c in pod.spec.containers if _slices(c.resources.limits))
+    container = next(c.name for c in pod.spec.containers if _slices(c))
     return FrozenDemand(demand=fixed_demand(slices * unit), container=container)
 
 

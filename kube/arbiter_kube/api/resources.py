@@ -7,8 +7,9 @@ from urllib.parse import quote
 from arbiter_kube.api import GROUP, VERSION
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.objects import Event, Lease, Namespace, Node, Pod
+from arbiter_kube.api.objects import Event, Lease, Namespace, Node, PartialObject, Pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_kube.api.reports import ReportedNode
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -51,3 +52,9 @@ QUALITY_POLICIES = Resource(
     model=QualityPolicy, group=GROUP, version=VERSION, plural="qualitypolicies", kind="QualityPolicy", namespaced=False
 )
 GPU_NODES = Resource(model=GpuNode, group=GROUP, version=VERSION, plural="gpunodes", kind="GpuNode", namespaced=False)
+
+# The same objects, for those who follow all of them and read little of each.
+NODE_METADATA = Resource(model=PartialObject, version="v1", plural="nodes", kind="Node", namespaced=False)
+NODE_REPORTS = Resource(
+    model=ReportedNode, group=GROUP, version=VERSION, plural="gpunodes", kind="GpuNode", namespaced=False
+)

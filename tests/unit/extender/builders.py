@@ -9,20 +9,20 @@ from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter.units import GIB, Slices, parse_bytes, slices_for
 from arbiter.workload import Priority, Resize, WorkloadType
 from arbiter_extender.ledger import Ledger
-from arbiter_extender.occupancy import Placement
+from arbiter_extender.promises import Assignment
 from arbiter_kube.api.annotations import FrozenDemand, Nomination
 from arbiter_kube.api.fields import ObjectMeta as Metadata
-from arbiter_kube.api.gpunode import GpuNode, GpuNodeStatus, GpuStatus, GrantOnNode, GrantState, SliceCount
-from arbiter_kube.api.objects import Node, ObjectMeta
+from arbiter_kube.api.gpunode import GpuNodeStatus, GpuStatus, GrantOnNode, GrantState, SliceCount
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, QualityPolicySpec
+from arbiter_kube.api.reports import NodeReport, node_report
 
 UNIT = GIB
 NOW = 1_000_000.0
 
 
-def at(node: str, *gpus: str) -> Placement:
-    return Placement(node=NodeName(node), gpus=tuple(GpuUuid(gpu) for gpu in gpus))
+def at(node: str, *gpus: str) -> Assignment:
+    return Assignment(node=NodeName(node), gpus=tuple(GpuUuid(gpu) for gpu in gpus))
 
 
 def uid(name: str) -> PodUid:
@@ -105,6 +105,11 @@ class NodeBuilder:
         gpu = GpuStatus(uuid=uuid, index=len(self.status.gpus), total=size, reserved=0, usable=size, healthy=healthy)
         return self._with(gpus=[*self.status.gpus, gpu])
 
+    def links(self, uuid: str, *others: str) -> "NodeBuilder":
+        """What the GPU reaches directly."""
+        gpus = [gpu.model_copy(update={"links": list(others)}) if gpu.uuid == uuid else gpu for gpu in self.status.gpus]
+        return self._with(gpus=gpus)
+
     def grant(
         self, pod: str, *gpus: str, held: str, state: GrantState = GrantState.HELD, granted: str | None = None
     ) -> "NodeBuilder":
@@ -131,16 +136,12 @@ class NodeBuilder:
         return NodeBuilder(name=self.name, status=self.status.model_copy(update=changes))
 
     @property
-    def report(self) -> GpuNode:
-        return GpuNode(metadata=Metadata(name=self.name), status=self.status)
+    def report(self) -> NodeReport:
+        return node_report(self.status)
 
 
 def a_node(name: str) -> NodeBuilder:
     return NodeBuilder(name=name)
-
-
-def labelled(name: str, **labels: str) -> Node:
-    return Node(metadata=ObjectMeta(name=name, labels=labels))
 
 
 def a_policy(name: str, **spec: object) -> QualityPolicy:
@@ -152,7 +153,7 @@ def a_ledger(*things: NodeBuilder | PodBuilder) -> Ledger:
     ledger = Ledger(unit=UNIT)
     for thing in things:
         if isinstance(thing, NodeBuilder):
-            ledger.gpu_node_applied(thing.report)
+            ledger.report_applied(NodeName(thing.name), thing.report)
         else:
             ledger.pod_applied(thing.pod)
     return ledger

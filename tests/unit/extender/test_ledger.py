@@ -4,13 +4,15 @@ from fractions import Fraction
 import pytest
 
 from arbiter.ids import GpuUuid, NodeName
+from arbiter.placement import Newcomer
 from arbiter.policy import Policy
 from arbiter.units import GIB, Slices
 from arbiter.workload import PolicyMode
 from arbiter_extender.ledger import Ledger
-from arbiter_extender.occupancy import Standing
 from arbiter_kube.api.gpunode import GrantState
-from tests.unit.extender.builders import NOW, a_ledger, a_node, a_pod, a_policy, at, labelled, uid
+from arbiter_kube.api.occupancy import Standing
+from arbiter_kube.api.qualitypolicy import QualityPolicyStatus
+from tests.unit.extender.builders import NOW, a_ledger, a_node, a_pod, a_policy, at, uid
 
 N1 = NodeName("n1")
 A, B = GpuUuid("a"), GpuUuid("b")
@@ -21,7 +23,7 @@ Entry = tuple[str, Standing, int, dict[GpuUuid, Slices]]
 def entries(ledger: Ledger, *, now: float = NOW) -> list[Entry]:
     """Pod, standing, GiB that no newcomer can have and slices by GPU of every claim on n1."""
     ledger.expire(now)
-    view = ledger.node(N1, now=now)
+    view = ledger.occupancy(N1)
     assert view is not None
     return [
         (claim.pod.removeprefix("team/"), claim.standing, claim.vram // GIB, dict(claim.slices))
@@ -54,7 +56,7 @@ CLAIMS: dict[str, tuple[Callable[[], Ledger], list[Entry]]] = {
     ),
     "a finished pod's floor is free at once": (
         lambda: a_ledger(NODE, CHAT.finished()),
-        [("chat", Standing.FINISHED, 0, {A: Slices(0)})],
+        [],
     ),
     "a finished pod's bytes are free when the node says so": (
         lambda: a_ledger(NODE.grant("chat", "a", held="9Gi"), CHAT.finished()),
@@ -148,37 +150,56 @@ def test_the_policy_of_a_node_is_chosen_by_its_labels() -> None:
     ledger.policy_applied(a_policy("pool", mode="LlmFirst", nodeSelector={"pool": "llm"}, weight=5))
 
     def mode() -> PolicyMode:
-        view = ledger.node(N1, now=NOW)
+        view = ledger.occupancy(N1)
         assert view is not None
         return view.room.policy.mode
 
     assert mode() is PolicyMode.ADAPTIVE
-    ledger.node_applied(labelled("n1", pool="llm"))
+    ledger.node_applied(N1, {"pool": "llm"})
     assert mode() is PolicyMode.LLM_FIRST
     ledger.policy_deleted("pool")
     assert mode() is PolicyMode.ADAPTIVE
 
 
 def test_without_any_policy_the_defaults_hold() -> None:
-    view = a_ledger(NODE).node(N1, now=NOW)
+    view = a_ledger(NODE).occupancy(N1)
     assert view is not None
     assert view.room.policy == Policy(pressure_threshold=Fraction(1))
 
 
 def test_a_node_whose_report_is_deleted_is_unknown() -> None:
     ledger = a_ledger(NODE, CHAT)
-    ledger.gpu_node_deleted(N1)
-    assert ledger.node(N1, now=NOW) is None
+    ledger.report_deleted(N1)
+    assert ledger.occupancy(N1) is None
     assert ledger.nodes() == ()
-    ledger.gpu_node_applied(NODE.report)
+    ledger.report_applied(N1, NODE.report)
     assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
 
 
-def test_the_unit_of_the_node_wins_over_the_clusters() -> None:
-    small = a_node("n1").gpu("a", "12Gi")
-    report = small.report.model_copy(update={"status": small.status.model_copy(update={"unit": GIB // 4})})
-    ledger = Ledger(unit=GIB)
-    ledger.gpu_node_applied(report)
-    view = ledger.node(N1, now=NOW)
-    assert view is not None
-    assert view.room.unit == GIB // 4
+def test_a_node_that_still_counts_in_another_unit_takes_no_newcomer() -> None:
+    ledger = Ledger(unit=GIB // 4)
+    ledger.report_applied(N1, NODE.report)
+    ledger.pod_applied(CHAT.pod)
+    assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
+    assert ledger.placement(besides=uid("new")).fitting(Newcomer(demand=CHAT.pod.demand)) == []
+
+
+def test_an_event_that_changes_no_claim_costs_nothing() -> None:
+    ledger = a_ledger(NODE, CHAT)
+    assert not ledger.settle(at_most=0)
+    assert ledger.settle()
+    ledger.pod_applied(a_pod("chat").bound("n1", "a").pod)
+    ledger.report_applied(N1, NODE.report)
+    ledger.policy_applied(a_policy("default"))
+    assert not ledger.settle(at_most=0)
+    assert ledger.settle()
+    ledger.policy_applied(a_policy("default").model_copy(update={"status": QualityPolicyStatus(nodes=1)}))
+    assert ledger.settle(at_most=0)
+
+
+def test_what_is_held_for_a_pod_takes_the_place_of_its_nomination() -> None:
+    nominated = a_pod("next").nominated("n1", "b", seconds=300)
+    ledger = a_ledger(NODE, nominated)
+    ledger.hold(nominated.pod, at("n1", "a"), until=NOW + 2)
+    assert entries(ledger) == [("next", Standing.SOFT_HELD, 4, {A: Slices(4)})]
+    assert entries(ledger, now=NOW + 2) == [("next", Standing.NOMINATED, 4, {B: Slices(4)})]

@@ -1,0 +1,35 @@
+"""What this process has promised to pods that are not bound yet. Imports the core's identifiers and the API models."""
+
+from dataclasses import dataclass
+
+from arbiter.ids import GpuUuid, NodeName
+from arbiter_kube.api.pods import GpuPod
+
+SOFT_HOLD = 2.0
+"""Seconds for which room is held between the choice of a node and the bind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The GPUs of a node that a pod shall have."""
+
+    node: NodeName
+    gpus: tuple[GpuUuid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Room for a pod; `until` (seconds since the epoch) is None once its bind is in flight."""
+
+    pod: GpuPod
+    assignment: Assignment
+    until: float | None
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether only the API server's word ends it."""
+        return self.until is None
+
+    def is_over(self, now: float) -> bool:
+        """Whether a soft hold has run out."""
+        return self.until is not None and now >= self.until

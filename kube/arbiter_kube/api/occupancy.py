@@ -1,0 +1,252 @@
+"""Who takes what of one node's GPUs, and what that leaves for the floor of a newcomer: one reading for everybody.
+
+A pure function of what the node's agent reports, of the pods there, and of room promised to pods that are not bound
+yet. The operator has made no such promises; the extender's are its own. Imports the core and the API models.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from arbiter.equilibrium import Member
+from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
+from arbiter.placement import GpuRoom, NodeRoom
+from arbiter.policy import Policy
+from arbiter.units import Slices, slices_for
+from arbiter_kube.api.members import admission_bytes, member
+from arbiter_kube.api.pods import GpuPod, fixed_demand
+from arbiter_kube.api.reports import GrantReport, NodeReport
+
+
+class Standing(StrEnum):
+    """How firm a claim on a node is."""
+
+    NOMINATED = "Nominated"
+    SOFT_HELD = "SoftHeld"
+    ASSUMED = "Assumed"
+    BOUND = "Bound"
+    FINISHED = "Finished"
+    REPORTED = "Reported"
+    """The node names it, the watch of the pods does not: not yet, or no longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Room kept for a pod that is not bound yet: nominated, softly held or assumed."""
+
+    pod: GpuPod
+    gpus: tuple[GpuUuid, ...]
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one pod takes of every GPU in `slices`: those slices, and `vram` bytes that no newcomer can have.
+
+    `member` is its part in the equilibrium; None for a nominated pod, whose place nobody has fixed yet.
+    """
+
+    uid: PodUid
+    pod: str
+    standing: Standing
+    vram: int
+    slices: Mapping[GpuUuid, Slices]
+    member: Member | None = None
+    owner: OwnerUid | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOccupancy:
+    """One node: its claims, the room beside them, and the usable bytes of its largest GPU, healthy or not."""
+
+    room: NodeRoom
+    claims: tuple[Claim, ...]
+    largest: int
+
+
+def slices_per_gpu(pod: GpuPod) -> Slices:
+    """What the kubelet reserves for it on each of its GPUs."""
+    return Slices(-(-pod.slices // pod.demand.gpu_count))
+
+
+def occupancy(
+    name: NodeName,
+    report: NodeReport,
+    *,
+    pods: Iterable[GpuPod],
+    promises: Iterable[Promise] = (),
+    policy: Policy,
+    unit: int,
+) -> NodeOccupancy:
+    """Everything on one node. `pods` are bound to it; `unit` is the bytes of a slice as pods ask for them.
+
+    Promises count like bound pods, nominations only as long as they still fit beside all others. A node that still
+    counts in another unit has no room: the kubelet would give a newcomer other sizes than it asks for.
+    """
+    here = report.unit or unit
+    node = _Node(report, policy=policy, unit=here)
+    known, promised = tuple(pods), tuple(promises)
+    firm = [promise for promise in promised if promise.standing is not Standing.NOMINATED]
+    taken = [
+        *(claim for pod in known if (claim := node.bound(pod)) is not None),
+        *(node.promised(promise) for promise in firm),
+        *node.others({pod.uid for pod in known} | {promise.pod.uid for promise in firm}),
+    ]
+    room = _room(name, report, claims=taken, policy=policy, unit=here)
+    nominated = (promise for promise in promised if promise.standing is Standing.NOMINATED)
+    for promise in sorted(nominated, key=_first_come):
+        claim = node.nominated(promise)
+        if _fits(room, claim):
+            taken.append(claim)
+            room = _room(name, report, claims=taken, policy=policy, unit=here)
+    return NodeOccupancy(
+        room=room if here == unit else replace(room, gpus=()),
+        claims=tuple(sorted(taken, key=lambda claim: (claim.pod, claim.uid))),
+        largest=max((gpu.usable for gpu in report.gpus), default=0),
+    )
+
+
+def drifted(pods: Iterable[GpuPod], report: NodeReport) -> frozenset[PodUid]:
+    """The pods that the kubelet gave other GPUs than they were bound with."""
+    node = _Kubelet(report)
+    return frozenset(pod.uid for pod in pods if pod.gpus and {*pod.gpus} != {*node.slices_of(pod)})
+
+
+_Container = tuple[str, str, str]
+"""Namespace, pod and container."""
+
+
+class _Kubelet:
+    """Where the node says that its containers are."""
+
+    def __init__(self, report: NodeReport) -> None:
+        self._gpus = tuple(gpu.uuid for gpu in report.gpus)
+        self.grants = {grant.pod_uid: grant for grant in report.grants}
+        self._given: dict[_Container, dict[GpuUuid, Slices]] = defaultdict(dict)
+        for count in report.slices:
+            self._given[count.namespace, count.pod, count.container][count.gpu] = Slices(count.slices)
+
+    def slices_of(self, pod: GpuPod) -> Mapping[GpuUuid, Slices]:
+        """Where it is: what the kubelet says, else what it was bound with, else, to be safe, every GPU.
+
+        The kubelet's list has names and no UIDs, so it may still speak of a former pod of this name until a grant
+        under this UID shows that this one has been allocated.
+        """
+        given = self._given.get((pod.namespace, pod.name, pod.frozen.container))
+        grant = self.grants.get(pod.uid)
+        if given and (not pod.gpus or (grant is not None and grant.granted is not None)):
+            return given
+        return dict.fromkeys(pod.gpus or self._gpus, slices_per_gpu(pod))
+
+    def slices_of_grant(self, grant: GrantReport, *, unit: int) -> Mapping[GpuUuid, Slices]:
+        """The same of a container whose pod is unknown."""
+        given = self._given.get((grant.namespace, grant.pod, grant.container))
+        return given or dict.fromkeys(grant.gpus, slices_for(grant.held, unit=unit))
+
+
+class _Node:
+    """Makes claims of pods, and of what the node reports."""
+
+    def __init__(self, report: NodeReport, *, policy: Policy, unit: int) -> None:
+        self._kubelet = _Kubelet(report)
+        self._policy = policy
+        self._unit = unit
+
+    def bound(self, pod: GpuPod) -> Claim | None:
+        """A bound pod's claim; None once it is over and holds nothing any more."""
+        slices = self._kubelet.slices_of(pod)
+        if not pod.finished:
+            return self._claim(pod, standing=Standing.BOUND, slices=slices)
+        grant = self._kubelet.grants.get(pod.uid)
+        if grant is None or not grant.held:
+            return None
+        return _remains(grant, pod.key, standing=Standing.FINISHED, slices=dict.fromkeys(slices, Slices(0)))
+
+    def promised(self, promise: Promise) -> Claim:
+        """A claim as if the pod were bound."""
+        slices = dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod))
+        return self._claim(promise.pod, standing=promise.standing, slices=slices)
+
+    def nominated(self, promise: Promise) -> Claim:
+        """A claim for the floor alone."""
+        return Claim(
+            uid=promise.pod.uid,
+            pod=promise.pod.key,
+            standing=promise.standing,
+            vram=promise.pod.demand.floor,
+            slices=dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod)),
+            owner=promise.pod.owner,
+        )
+
+    def others(self, known: set[PodUid]) -> list[Claim]:
+        """What containers hold whose pods are not among the known."""
+        return [
+            _remains(
+                grant,
+                f"{grant.namespace}/{grant.pod}",
+                standing=Standing.REPORTED,
+                slices=self._kubelet.slices_of_grant(grant, unit=self._unit),
+            )
+            for uid, grant in self._kubelet.grants.items()
+            if uid not in known
+        ]
+
+    def _claim(self, pod: GpuPod, *, standing: Standing, slices: Mapping[GpuUuid, Slices]) -> Claim:
+        grant = self._kubelet.grants.get(pod.uid)
+        vram = admission_bytes(pod, grant)
+        placed = member(pod, grant, gpus=tuple(slices), policy=self._policy)
+        # A start that was not acknowledged will give way for a target, but not yet for a floor.
+        if vram > max(pod.demand.floor, placed.held or 0):
+            placed = replace(placed, held=vram)
+        return Claim(
+            uid=pod.uid, pod=pod.key, standing=standing, vram=vram, slices=slices, member=placed, owner=pod.owner
+        )
+
+
+def _remains(grant: GrantReport, pod: str, *, standing: Standing, slices: Mapping[GpuUuid, Slices]) -> Claim:
+    """The claim of a container of which nothing is known but the bytes that it holds."""
+    demand = fixed_demand(grant.held)
+    placed = Member(uid=grant.pod_uid, demand=demand, gpus=tuple(slices), held=grant.held, name=pod)
+    return Claim(uid=grant.pod_uid, pod=pod, standing=standing, vram=grant.held, slices=slices, member=placed)
+
+
+def _first_come(promise: Promise) -> tuple[int, float, PodUid]:
+    pod = promise.pod
+    return -pod.demand.priority.level, pod.created_at, pod.uid
+
+
+def _fits(room: NodeRoom, claim: Claim) -> bool:
+    free = {gpu.uuid: gpu.largest_floor(unit=room.unit) for gpu in room.gpus}
+    return all(free.get(gpu, 0) >= slices * room.unit for gpu, slices in claim.slices.items())
+
+
+def _room(name: NodeName, report: NodeReport, *, claims: Iterable[Claim], policy: Policy, unit: int) -> NodeRoom:
+    """The node as placement sees it: healthy GPUs, and each member on those of its GPUs."""
+    healthy = {gpu.uuid for gpu in report.gpus if gpu.healthy}
+    members: dict[GpuUuid, list[Member]] = defaultdict(list)
+    owners: dict[GpuUuid, list[OwnerUid]] = defaultdict(list)
+    reserved: dict[GpuUuid, int] = defaultdict(int)
+    for claim in sorted(claims, key=lambda claim: claim.uid):
+        here = tuple(gpu for gpu in claim.slices if gpu in healthy)
+        for gpu in here:
+            if claim.owner is not None:
+                owners[gpu].append(claim.owner)
+            if claim.member is None:
+                reserved[gpu] += max(claim.vram, claim.slices[gpu] * unit)
+                continue
+            members[gpu].append(claim.member if here == claim.member.gpus else replace(claim.member, gpus=here))
+            reserved[gpu] += max(0, claim.slices[gpu] - slices_for(claim.member.demand.floor, unit=unit)) * unit
+    gpus = (
+        GpuRoom(
+            uuid=gpu.uuid,
+            usable=gpu.usable,
+            members=tuple(members[gpu.uuid]),
+            reserved=reserved[gpu.uuid],
+            owners=tuple(owners[gpu.uuid]),
+            links=frozenset(gpu.links),
+        )
+        for gpu in report.gpus
+        if gpu.healthy
+    )
+    return NodeRoom(name=name, gpus=tuple(gpus), policy=policy, unit=unit)

@@ -1,0 +1,78 @@
+"""What decisions about room read of a GpuNode: a few of its fields, small and quick to decode.
+
+A process that follows thousands of nodes reads their objects as these structs: a quarter of the time and a fifth of
+the memory of the custom resource's own models. Imports msgspec and the models.
+"""
+
+import msgspec
+
+from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter_kube.api.gpunode import GpuNodeStatus, GrantState
+
+
+class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Immutable trees, which the garbage collector need not track; fields as in `arbiter_kube.api.gpunode`."""
+
+
+class GpuReport(_Part, frozen=True, kw_only=True):
+    """One GPU; `usable` in bytes."""
+
+    uuid: GpuUuid
+    usable: int
+    healthy: bool = True
+    links: tuple[GpuUuid, ...] = ()
+
+
+class GrantReport(_Part, frozen=True, kw_only=True):
+    """One container with memory on the node; sizes in bytes per GPU."""
+
+    pod_uid: PodUid = msgspec.field(name="podUID")
+    namespace: str
+    pod: str
+    container: str
+    gpus: tuple[GpuUuid, ...] = ()
+    granted: int | None = None
+    held: int = 0
+    measured: int | None = None
+    movable: bool = False
+    state: GrantState
+
+
+class SliceReport(_Part, frozen=True, kw_only=True):
+    """How many slices of a GPU the kubelet gave to a container."""
+
+    namespace: str
+    pod: str
+    container: str
+    gpu: GpuUuid
+    slices: int
+
+
+class NodeReport(_Part, frozen=True, kw_only=True):
+    """What a node's agent says; `unit` is the bytes of a slice there, 0 before it says anything."""
+
+    unit: int = 0
+    gpus: tuple[GpuReport, ...] = ()
+    grants: tuple[GrantReport, ...] = ()
+    slices: tuple[SliceReport, ...] = ()
+
+
+class _Named(_Part, frozen=True, kw_only=True):
+    name: NodeName
+
+
+class ReportedNode(_Part, frozen=True, kw_only=True):
+    """A GpuNode, of which only this is read."""
+
+    metadata: _Named
+    status: NodeReport = NodeReport()
+
+    @property
+    def name(self) -> NodeName:
+        """The node's name."""
+        return self.metadata.name
+
+
+def node_report(status: GpuNodeStatus) -> NodeReport:
+    """The same of a whole status."""
+    return msgspec.convert(status, NodeReport, from_attributes=True)
