@@ -1,48 +1,85 @@
 """How a member's quality and memory answer to the price of its GPU.
 
 The quality curve is the reference coordinator's formula with the price in the place of the pressure, extended on both
-sides: below price 0 nobody need give way, above 1 the lowest priorities give way first. Imports the standard library
-only.
+sides: below price 0 nobody need give way, above 1 the lowest priorities give way first. Curves are kept in whole
+numbers over a scale of their own, so that those of a GPU add up fast and exactly. Imports the standard library only.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
+from math import ceil, lcm
 from typing import NamedTuple
 
-from arbiter.demand import Demand
+from arbiter.demand import Demand, Level
 from arbiter.formula import calculated_quality, coordinated_quality
-from arbiter.piecewise import Piecewise, joined
+from arbiter.piecewise import Knot, Piecewise, joined
 from arbiter.policy import Policy
 
 LOWEST_PRICE, HIGHEST_PRICE = Fraction(-1), Fraction(6)
 
-_ZERO, _ONE = Fraction(0), Fraction(1)
+WHOLE_PRICES = range(-1, 7)
+"""Every curve may bend at these; in between it bends where a clamp ends, and jumps where a level is left."""
+
+_ONE = Fraction(1)
 
 
 class Bend(NamedTuple):
-    """Where a member's memory jumps (bytes) or its slope changes (bytes per unit of price)."""
+    """Where a member's memory jumps, or its slope per unit of price changes: bytes times the curve's `scale`."""
 
     price: Fraction
-    jump: Fraction
-    slope: Fraction
+    jump: int = 0
+    slope: int = 0
+
+
+class Piece(NamedTuple):
+    """Quality (rise · price + start) / scale up to and including the price `end` / `per`.
+
+    `jump`: bytes that are given back just above that price, as a negative number.
+    """
+
+    end: int
+    per: int
+    rise: int
+    start: int
+    scale: int
+    jump: int = 0
+
+    def quality(self, price: Fraction) -> Fraction:
+        """The quality at a price on this piece."""
+        x, unit = price.as_integer_ratio()
+        return Fraction(self.rise * x + self.start * unit, self.scale * unit)
+
+    def drops_at(self, price: Fraction) -> bool:
+        """Whether a member gives bytes back just above this price, which is on this piece."""
+        return self.jump < 0 and price * self.per == self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A movable member over prices -1 to 6: its quality, and the bends of its memory, ascending in price.
+    """A movable member over prices -1 to 6. At the price of a jump it still has what it had below.
 
-    Memory starts at `full` with `slope` and never rises. At the price of a jump it still has the bytes before it.
+    Memory is in bytes times `scale`, which makes them whole (`full`, at price -1, is in bytes): `sizes` just above each
+    whole price, `slopes` how they go on from there per unit of price, `bends` what changes this above that price and
+    up to the next. Quality is made of `pieces`; with levels each is one level.
     """
 
-    quality: Piecewise
-    slope: Fraction
-    bends: tuple[Bend, ...]
+    full: int
+    scale: int
+    sizes: tuple[int, ...]
+    slopes: tuple[int, ...]
+    bends: tuple[tuple[Bend, ...], ...]
+    pieces: tuple[Piece, ...]
 
-    def jump_at(self, price: Fraction) -> Fraction:
-        """Bytes that a member with levels gives back just above `price`, as a negative number; else 0."""
-        return next((bend.jump for bend in self.bends if bend.price == price), _ZERO)
+    def piece_at(self, price: Fraction) -> int:
+        """The number of the piece that `price`, at most 6, is on."""
+        x, unit = price.as_integer_ratio()
+        for number, piece in enumerate(self.pieces):
+            if x * piece.per <= piece.end * unit:
+                return number
+        raise ValueError(f"a price is at most {HIGHEST_PRICE}, not {price}")
 
 
 def quality_curve(demand: Demand, policy: Policy) -> Piecewise:
@@ -60,23 +97,65 @@ def quality_curve(demand: Demand, policy: Policy) -> Piecewise:
     )
 
 
-@lru_cache(maxsize=4096)
-def curve_of(demand: Demand, policy: Policy) -> Curve:
-    """The curve of a demand whose quality can move."""
-    quality = quality_curve(demand, policy)
-    if demand.levels:
-        return Curve(quality=quality, slope=_ZERO, bends=tuple(_jumps(demand, quality)))
-    per_quality = (demand.full - demand.floor) / (demand.maximum - demand.minimum)
-    slopes = [per_quality * (right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(quality.knots)]
-    turns = zip(quality.knots[1:], pairwise([*slopes, _ZERO]), strict=True)
-    bends = (Bend(price=knot[0], jump=_ZERO, slope=after - before) for knot, (before, after) in turns)
-    return Curve(quality=quality, slope=slopes[0], bends=tuple(bend for bend in bends if bend.slope))
+@lru_cache(maxsize=64)
+def curves_under(policy: Policy) -> Callable[[Demand], Curve | None]:
+    """What gives the curve of a demand under `policy`, or None where its quality never moves."""
+
+    @lru_cache(maxsize=4096)
+    def curve_of(demand: Demand) -> Curve | None:
+        if demand.is_fixed:
+            return None
+        quality = quality_curve(demand, policy)
+        return _stepped(demand, quality) if demand.levels else _smooth(demand, quality)
+
+    return curve_of
 
 
-def _jumps(demand: Demand, quality: Piecewise) -> list[Bend]:
-    """One jump per level above the lowest, at the last price at which the quality still reaches it."""
-    downward = reversed(list(pairwise(demand.levels)))
-    return [
-        Bend(price=quality.last_at_least(above.quality), jump=Fraction(below.vram - above.vram), slope=_ZERO)
-        for below, above in downward
-    ]
+def _smooth(demand: Demand, quality: Piecewise) -> Curve:
+    """Memory follows quality, and bends where quality bends."""
+    memory = Piecewise(tuple((price, demand.memory(share)) for price, share in quality.knots))
+    sizes = [memory(Fraction(price)) for price in WHOLE_PRICES]
+    slopes = memory.slopes
+    scale = lcm(*(number.denominator for number in (*sizes, *slopes)))
+    turns = zip(memory.knots[1:], pairwise(slopes), strict=False)
+    return Curve(
+        full=demand.full,
+        scale=scale,
+        sizes=tuple(int(size * scale) for size in sizes),
+        slopes=tuple(int(slopes[memory.part_above(Fraction(price))] * scale) for price in WHOLE_PRICES[:-1]),
+        bends=_by_unit([Bend(price, slope=int((after - before) * scale)) for (price, _), (before, after) in turns]),
+        pieces=tuple(map(_piece, pairwise(quality.knots), quality.slopes)),
+    )
+
+
+def _piece(knots: tuple[Knot, Knot], slope: Fraction) -> Piece:
+    (left, first), (right, _) = knots
+    start = first - slope * left
+    scale = lcm(slope.denominator, start.denominator)
+    return Piece(*right.as_integer_ratio(), rise=int(slope * scale), start=int(start * scale), scale=scale)
+
+
+def _stepped(demand: Demand, quality: Piecewise) -> Curve:
+    """A level is left at the last price at which the quality still reaches it."""
+    downward = [*pairwise(reversed(demand.levels))]
+    jumps = [Bend(quality.last_at_least(above.quality), jump=below.vram - above.vram) for above, below in downward]
+    left = [*jumps, Bend(HIGHEST_PRICE)]
+    return Curve(
+        full=demand.full,
+        scale=1,
+        sizes=tuple(demand.full + sum(bend.jump for bend in jumps if bend.price <= price) for price in WHOLE_PRICES),
+        slopes=(0,) * len(WHOLE_PRICES[:-1]),
+        bends=_by_unit(jumps),
+        pieces=tuple(map(_level, reversed(demand.levels), left)),
+    )
+
+
+def _level(level: Level, left: Bend) -> Piece:
+    quality, scale = level.quality.as_integer_ratio()
+    return Piece(*left.price.as_integer_ratio(), rise=0, start=quality, scale=scale, jump=left.jump)
+
+
+def _by_unit(bends: Sequence[Bend]) -> tuple[tuple[Bend, ...], ...]:
+    """Those between each two whole prices, and where they jump at the upper one."""
+    real = [bend for bend in bends if bend.jump or (bend.slope and bend.price.denominator > 1)]
+    return tuple(tuple(bend for bend in real if ceil(bend.price) == upper) for upper in WHOLE_PRICES[1:])

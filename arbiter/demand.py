@@ -17,6 +17,8 @@ from arbiter.workload import Priority, Resize, WorkloadType
 QUALITY_STEP = Fraction(1, 1000)
 """Qualities are published, compared and frozen in thousandths."""
 
+_THOUSANDTHS = tuple(step * QUALITY_STEP for step in range(1001))
+
 DEFAULT_SHRINK_GRACE = 30.0
 
 MAX_GPU_COUNT = 16
@@ -55,15 +57,16 @@ class Demand:
     """A request with nothing left open: `floor` bytes at quality `minimum`, `full` bytes at quality `maximum`.
 
     Bytes are per GPU. Where `levels` are given they are ascending and run from (minimum, floor) to (maximum, full).
+    Fractions have no part in the hash: they hash slowly, and the rest tells most demands apart.
     """
 
     workload_type: WorkloadType
     priority: Priority
     full: int
     floor: int
-    maximum: Fraction
-    minimum: Fraction
-    levels: tuple[Level, ...] = ()
+    maximum: Fraction = field(hash=False)
+    minimum: Fraction = field(hash=False)
+    levels: tuple[Level, ...] = field(default=(), hash=False)
     gpu_count: int = 1
     resize: Resize = Resize.IN_PLACE
     shrink_grace: float = DEFAULT_SHRINK_GRACE
@@ -73,31 +76,36 @@ class Demand:
         """Whether its quality never moves."""
         return self.minimum == self.maximum
 
-    def settle(self, quality: Fraction) -> Fraction:
-        """The quality that it can really run at when given `quality`: the largest level not above, else itself."""
-        if not self.levels:
-            return quality
-        return max((level.quality for level in self.levels if level.quality <= quality), default=self.minimum)
-
-    def level_below(self, quality: Fraction) -> Fraction:
-        """The next lower level's quality."""
-        return max(level.quality for level in self.levels if level.quality < quality)
-
     def memory(self, quality: Fraction) -> Fraction:
         """Bytes per GPU at `quality`, exact: linear between floor and full, or the largest level not above it."""
         if self.is_fixed:
             return Fraction(self.full)
         if self.levels:
-            settled = self.settle(quality)
-            return Fraction(next(level.vram for level in self.levels if level.quality == settled))
-        slope = Fraction(self.full - self.floor) / (self.maximum - self.minimum)
-        return self.floor + (quality - self.minimum) * slope
+            return Fraction(self._level(quality).vram)
+        return Fraction(*self._memory_ratio(quality))
 
     def published(self, quality: Fraction) -> tuple[Fraction, int]:
         """Quality and bytes as they are told: quality down to thousandths, then bytes down to MiB, not below floor."""
-        rounded = self.settle(quality) if self.levels else round_down(quality)
-        size = math.floor(self.memory(rounded))
-        return rounded, max(self.floor, size if self.levels else size // MIB * MIB)
+        if self.levels:
+            level = self._level(quality)
+            return level.quality, level.vram
+        rounded = _THOUSANDTHS[quality.numerator * 1000 // quality.denominator]
+        if self.is_fixed:
+            return rounded, max(self.floor, self.full // MIB * MIB)
+        size, unit = self._memory_ratio(rounded)
+        return rounded, max(self.floor, size // unit // MIB * MIB)
+
+    def _level(self, quality: Fraction) -> Level:
+        """The largest level not above `quality`."""
+        return next((level for level in reversed(self.levels) if level.quality <= quality), self.levels[0])
+
+    def _memory_ratio(self, quality: Fraction) -> tuple[int, int]:
+        """Bytes at `quality` as numerator and denominator: one division at the end instead of one in every step."""
+        q, per_q = quality.as_integer_ratio()
+        low, per_low = self.minimum.as_integer_ratio()
+        high, per_high = self.maximum.as_integer_ratio()
+        share, unit = (q * per_low - low * per_q) * per_high, per_q * (high * per_low - low * per_high)
+        return self.floor * unit + share * (self.full - self.floor), unit
 
     def fitting(self, vram: int, *, at_most: Fraction | None = None) -> tuple[Fraction, int]:
         """The inverse of `published`: the largest quality up to `at_most` whose bytes fit into `vram`, with its bytes.
@@ -145,7 +153,7 @@ NO_POLICY = DemandDefaults()
 
 def round_down(quality: Fraction) -> Fraction:
     """Quality in whole thousandths, not above `quality`."""
-    return math.floor(quality / QUALITY_STEP) * QUALITY_STEP
+    return Fraction(quality.numerator * 1000 // quality.denominator, 1000)
 
 
 def format_quality(quality: Fraction) -> str:

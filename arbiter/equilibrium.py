@@ -4,14 +4,16 @@ A pure function of the members, without memory: two leaders, or one before and a
 Imports the standard library only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
-from arbiter.curves import HIGHEST_PRICE, LOWEST_PRICE, Bend, Curve, curve_of
+from arbiter.curves import LOWEST_PRICE, Curve, curves_under
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
+from arbiter.price import Crossing, Room, lowest_price
 from arbiter.workload import MemoryPressure
 
 
@@ -88,20 +90,53 @@ class Balance:
 def solve(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Equilibrium:
     """The equilibrium of one node's GPUs, whose usable bytes are `capacities`; the order of the members is irrelevant.
 
+    GPUs that no member couples are solved apart, and answers are kept: what has not changed costs a look-up.
+
     Raises:
         KeyError: a member is on a GPU without a capacity.
     """
     everybody = tuple(members)
-    balance = balance_exactly(capacities, everybody, policy)
-    targets = {member.uid: _target(member, balance) for member in everybody}
+    prices: dict[GpuUuid, GpuPrice] = {}
+    targets: dict[PodUid, Target] = {}
+    for gpus, coupled in _components(capacities, everybody):
+        solved = _solve_component(tuple((gpu, capacities[gpu]) for gpu in gpus), coupled, policy)
+        prices.update(solved.prices)
+        targets.update(solved.targets)
+    return Equilibrium(
+        prices={gpu: prices[gpu] for gpu in capacities},
+        targets={member.uid: targets[member.uid] for member in everybody},
+    )
+
+
+def _components(
+    capacities: Iterable[GpuUuid], members: tuple[Member, ...]
+) -> Iterator[tuple[tuple[GpuUuid, ...], tuple[Member, ...]]]:
+    """GPUs that members couple, with all of their members."""
+    coupled: dict[GpuUuid, tuple[GpuUuid, ...]] = {gpu: (gpu,) for gpu in capacities}
+    for member in members:
+        if len(member.gpus) > 1:
+            together = tuple({gpu: None for own in member.gpus for gpu in coupled[own]})
+            coupled.update(dict.fromkeys(together, together))
+    here: dict[tuple[GpuUuid, ...], list[Member]] = {gpus: [] for gpus in coupled.values()}
+    for member in members:
+        here[coupled[member.gpus[0]]].append(member)
+    return ((gpus, tuple(found)) for gpus, found in here.items())
+
+
+@lru_cache(maxsize=1024)
+def _solve_component(
+    capacities: tuple[tuple[GpuUuid, int], ...], members: tuple[Member, ...], policy: Policy
+) -> Equilibrium:
+    balance = balance_exactly(dict(capacities), members, policy)
+    targets = {member.uid: _target(member, balance) for member in members}
     prices = {}
-    for gpu, capacity in capacities.items():
-        here = [member for member in everybody if gpu in member.gpus]
+    for gpu, capacity in capacities:
+        here = [member for member in members if gpu in member.gpus]
         prices[gpu] = GpuPrice(
             price=balance.prices[gpu],
-            used=sum(targets[member.uid].vram for member in here),
+            used=sum([targets[member.uid].vram for member in here]),
             capacity=capacity,
-            overcommitted=sum(_least(member) for member in here) > capacity,
+            overcommitted=sum([_least(member) for member in here]) > capacity,
         )
     return Equilibrium(prices=prices, targets=targets)
 
@@ -120,89 +155,73 @@ def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member]
     """`solve` in exact fractions: bottleneck after bottleneck, the dearest GPU's price is final for its members."""
     gpus = {gpu: _Gpu(capacity=capacity) for gpu, capacity in capacities.items()}
     qualities: dict[PodUid, Fraction] = {}
+    curve_of = curves_under(policy)
     for member in members:
-        if member.gives_way:
-            curve = curve_of(member.demand, policy)
-            for gpu in member.gpus:
-                gpus[gpu].movable[member] = curve
-            continue
-        if member.held is None:
-            qualities[member.uid] = member.demand.maximum
+        curve = curve_of(member.demand) if member.held is None else None
         for gpu in member.gpus:
-            gpus[gpu].fixed += _least(member)
-    prices: dict[GpuUuid, Fraction] = {}
+            if curve is None:
+                gpus[gpu].fixed += _least(member)
+            else:
+                gpus[gpu].movable[member.uid] = member, curve
+        if curve is None and member.held is None:
+            qualities[member.uid] = member.demand.maximum
+    crossings: dict[GpuUuid, Crossing] = {}
     final: dict[GpuUuid, Fraction] = {}
     while len(final) < len(gpus):
-        for gpu, state in gpus.items():
-            if gpu not in prices:
-                prices[gpu] = state.price(policy.pressure_threshold)
-        dearest = max(price for gpu, price in prices.items() if gpu not in final)
-        bottlenecks = {gpu: gpus[gpu] for gpu, price in prices.items() if gpu not in final and price == dearest}
+        open_gpus = [gpu for gpu in gpus if gpu not in final]
+        for gpu in open_gpus:
+            if gpu not in crossings:
+                crossings[gpu] = gpus[gpu].crossing(policy.pressure_threshold)
+        dearest = max([crossings[gpu].price for gpu in open_gpus])
+        bottlenecks = [gpu for gpu in open_gpus if crossings[gpu].price == dearest]
         final.update(dict.fromkeys(bottlenecks, dearest))
-        for member, quality in _settle(bottlenecks, dearest, policy.pressure_threshold).items():
-            qualities[member.uid] = quality
+        movable = {uid: mover for gpu in bottlenecks for uid, mover in gpus[gpu].movable.items()}
+        settled = _settle(movable, dearest, excess={gpu: crossings[gpu].excess for gpu in bottlenecks})
+        qualities.update(settled)
+        for uid, (member, _) in movable.items():
             for gpu in member.gpus:
-                gpus[gpu].freeze(member, quality)
                 if gpu not in final:
-                    prices.pop(gpu, None)
+                    gpus[gpu].freeze(member, settled[uid])
+                    crossings.pop(gpu, None)
     return Balance(prices=final, qualities=qualities)
+
+
+_Mover = tuple[Member, Curve]
+"""A member that gives way, and how."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Gpu:
-    """One GPU while the node is being solved: bytes that no price moves, and the curves of those that give way."""
+    """One GPU while the node is being solved: bytes that no price moves, and those who give way."""
 
     capacity: int
     fixed: Fraction = Fraction(0)
-    movable: dict[Member, Curve] = field(default_factory=dict)
+    movable: dict[PodUid, _Mover] = field(default_factory=dict)
 
     def freeze(self, member: Member, quality: Fraction) -> None:
         """From now on this member keeps the bytes of this quality."""
-        del self.movable[member]
+        del self.movable[member.uid]
         self.fixed += member.demand.memory(quality)
 
-    def room(self, threshold: Fraction) -> tuple[Fraction, Fraction]:
-        """Bytes for those that give way while nobody has to, and the headroom that opens with prices 0 to 1."""
+    def crossing(self, threshold: Fraction) -> Crossing:
+        """Its price."""
         room = self.capacity - self.fixed
         at_first = min(room, room * threshold)
-        return at_first, room - at_first
-
-    def price(self, threshold: Fraction) -> Fraction:
-        """The lowest price at which memory fits: a sweep over the bends of what is used beyond the room."""
-        at_first, headroom = self.room(threshold)
-        excess = sum((member.demand.memory(member.demand.maximum) for member in self.movable), -at_first)
-        slope = sum((curve.slope for curve in self.movable.values()), Fraction(0))
-        if excess <= 0:
-            return LOWEST_PRICE
-        at = LOWEST_PRICE
-        opening = (Bend(Fraction(0), Fraction(0), -headroom), Bend(Fraction(1), Fraction(0), headroom))
-        for bend in sorted([*opening, *(bend for curve in self.movable.values() for bend in curve.bends)]):
-            ahead = excess + slope * (bend.price - at)
-            if ahead <= 0:
-                return at - excess / slope
-            excess, at = ahead + bend.jump, bend.price
-            if excess <= 0:
-                return at
-            slope += bend.slope
-        return HIGHEST_PRICE
-
-    def excess(self, price: Fraction, qualities: Mapping[Member, Fraction], threshold: Fraction) -> Fraction:
-        """Bytes beyond the room at `price` with these qualities."""
-        at_first, headroom = self.room(threshold)
-        used = sum((member.demand.memory(qualities[member]) for member in self.movable), Fraction(0))
-        return used - at_first - headroom * min(max(price, Fraction(0)), Fraction(1))
+        return lowest_price([curve for _, curve in self.movable.values()], Room(at_first, room - at_first))
 
 
-def _settle(bottlenecks: Mapping[GpuUuid, _Gpu], price: Fraction, threshold: Fraction) -> dict[Member, Fraction]:
-    """Qualities at `price` of the members of GPUs that share it; where levels jump there, just enough of them drop."""
-    curves = {member: curve for gpu in bottlenecks.values() for member, curve in gpu.movable.items()}
-    qualities = {member: member.demand.settle(curve.quality(price)) for member, curve in curves.items()}
-    excess = {name: gpu.excess(price, qualities, threshold) for name, gpu in bottlenecks.items()}
-    at_the_jump = (member for member, curve in curves.items() if curve.jump_at(price))
-    for member in sorted(at_the_jump, key=lambda member: member.drop_order):
-        here = [gpu for gpu in member.gpus if gpu in excess]
-        if any(excess[gpu] > 0 for gpu in here):
-            qualities[member] = member.demand.level_below(qualities[member])
-            for gpu in here:
-                excess[gpu] += curves[member].jump_at(price)
-    return qualities
+def _settle(movable: Mapping[PodUid, _Mover], price: Fraction, *, excess: dict[GpuUuid, int]) -> dict[PodUid, Fraction]:
+    """Qualities at the `price` that GPUs share; where levels jump there, just enough of their members drop.
+
+    `excess`: the bytes beyond each of these GPUs before anybody drops.
+    """
+    numbers = {uid: curve.piece_at(price) for uid, (_, curve) in movable.items()}
+    if any(beyond > 0 for beyond in excess.values()):
+        for member, curve in sorted(movable.values(), key=lambda mover: mover[0].drop_order):
+            piece = curve.pieces[numbers[member.uid]]
+            here = [gpu for gpu in member.gpus if gpu in excess]
+            if piece.drops_at(price) and any(excess[gpu] > 0 for gpu in here):
+                numbers[member.uid] += 1
+                for gpu in here:
+                    excess[gpu] += piece.jump
+    return {uid: curve.pieces[numbers[uid]].quality(price) for uid, (_, curve) in movable.items()}

@@ -21,8 +21,17 @@ class Piecewise:
 
     def __call__(self, x: Fraction) -> Fraction:
         """The value at `x`, which must lie in the interval."""
-        right = min(bisect_right(self.knots, x, key=lambda knot: knot[0]), len(self.knots) - 1)
-        return _between(self.knots[right - 1], self.knots[right], x)
+        part = self.part_above(x)
+        return _between(self.knots[part], self.knots[part + 1], x)
+
+    @property
+    def slopes(self) -> tuple[Fraction, ...]:
+        """How it rises on each of its parts."""
+        return tuple((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(self.knots))
+
+    def part_above(self, x: Fraction) -> int:
+        """The number of the part on which it goes on from `x`; at its end the last."""
+        return min(bisect_right(self.knots, x, key=lambda knot: knot[0]), len(self.knots) - 1) - 1
 
     def scale(self, factor: Fraction) -> "Piecewise":
         """This function times `factor`."""

@@ -267,3 +267,69 @@ def test_the_price_is_the_one_that_the_slow_reference_finds(share: tuple[int, li
                 assert exact.qualities[member.uid] == wanted
             else:
                 assert exact.qualities[member.uid] <= wanted
+
+
+TINY = Fraction(1, 1 << 200)
+"""Less than what lies between any two prices at which something changes."""
+
+
+def slow_excess(
+    capacity: int, crowd: list[Member], price: Fraction, policy: Policy, frozen: dict[PodUid, Fraction]
+) -> Fraction:
+    """Bytes beyond what members of one GPU may use at `price`; `frozen`: qualities that other GPUs have decided."""
+    rigid = wanted = Fraction(0)
+    for member in crowd:
+        if member.uid in frozen:
+            rigid += member.demand.memory(frozen[member.uid])
+        elif member.held is not None or member.demand.is_fixed:
+            rigid += slow_memory(member, price, policy)
+        else:
+            wanted += slow_memory(member, price, policy)
+    room = capacity - rigid
+    theta = policy.pressure_threshold
+    return wanted - min(room, room * (theta + (1 - theta) * min(Fraction(1), max(Fraction(0), price))))
+
+
+def slow_settled(
+    excess: dict[GpuUuid, Fraction], crowd: list[Member], price: Fraction, policy: Policy
+) -> dict[PodUid, Fraction]:
+    """Qualities at a price that is final for these GPUs; those that jump there drop in order while it does not fit."""
+    qualities = {}
+    for member in sorted(crowd, key=lambda member: (member.demand.priority.level, member.name, member.uid)):
+        size, after = (slow_memory(member, at, policy) for at in (price, price + TINY))
+        here = [gpu for gpu in member.gpus if gpu in excess]
+        drops = bool(member.demand.levels) and after < size and any(excess[gpu] > 0 for gpu in here)
+        if drops:
+            for gpu in here:
+                excess[gpu] += after - size
+        quality = slow_quality(member.demand, price + TINY if drops else price, policy)
+        if member.demand.levels:
+            quality = max(level.quality for level in member.demand.levels if level.quality <= quality)
+        qualities[member.uid] = quality
+    return qualities
+
+
+@given(st.data(), policies)
+def test_prices_and_qualities_are_exactly_those_of_the_definition(data: st.DataObject, policy: Policy) -> None:
+    crowd = data.draw(crowds(gpus=(A, B, C)))
+    sizes = {gpu: data.draw(st.integers(0, most(crowd, gpu) + GIB)) for gpu in (A, B, C)}
+    exact = balance_exactly(sizes, crowd, policy)
+    frozen: dict[PodUid, Fraction] = {}
+    for price in sorted({*exact.prices.values()}, reverse=True):
+        excess = {}
+        for gpu in (gpu for gpu in (A, B, C) if exact.prices[gpu] == price):
+            here = [member for member in crowd if gpu in member.gpus]
+            assert price == 6 or slow_excess(sizes[gpu], here, price + TINY, policy, frozen) <= 0
+            assert price == -1 or slow_excess(sizes[gpu], here, price - TINY, policy, frozen) > 0
+            excess[gpu] = slow_excess(sizes[gpu], here, price, policy, frozen)
+        movable = [
+            member
+            for member in crowd
+            if member.uid not in frozen and member.held is None and not member.demand.is_fixed
+            if any(gpu in excess for gpu in member.gpus)
+        ]
+        frozen |= slow_settled(excess, movable, price, policy)
+    for member in crowd:
+        if member.held is None and member.demand.is_fixed:
+            frozen[member.uid] = member.demand.maximum
+    assert exact.qualities == frozen

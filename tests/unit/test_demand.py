@@ -230,10 +230,5 @@ def test_memory_between_the_ends_is_linear_and_exact() -> None:
     assert replace(BASE, full=10, floor=4).memory(Fraction(2, 3)) == 4 + Fraction(6) * Fraction(4, 15) / Fraction("0.6")
 
 
-def test_the_level_below() -> None:
-    assert STEPPED.level_below(Fraction(1)) == Fraction("0.7")
-    assert STEPPED.level_below(Fraction("0.7")) == Fraction("0.4")
-
-
 def test_qualities_are_written_with_three_decimals() -> None:
     assert [format_quality(Fraction(q)) for q in ("0.904", "1", "0.4")] == ["0.904", "1.000", "0.400"]

@@ -315,3 +315,33 @@ def test_pressure_is_the_price(capacity: str, pressure: MemoryPressure) -> None:
 def test_a_member_on_a_gpu_without_a_capacity_is_an_error() -> None:
     with pytest.raises(KeyError):
         solve({B: GIB}, members(LLM_AND_IMAGE), Policy())
+
+
+def test_a_change_on_one_gpu_solves_no_other_anew() -> None:
+    here, there = members(LLM_AND_IMAGE), [replace(m, uid=PodUid(f"b{m.uid}"), gpus=(B,)) for m in members(THREE_KINDS)]
+
+    before = solve({A: 12 * GIB, B: 16 * GIB}, [*here, *there], Policy())
+    after = solve({A: 12 * GIB, B: 16 * GIB}, [*here[1:], *there], Policy())
+
+    assert after.prices[A] != before.prices[A]
+    assert after.prices[B] is before.prices[B]
+    assert all(after.targets[member.uid] is before.targets[member.uid] for member in there)
+
+
+def test_gpus_that_a_member_couples_are_solved_together_and_apart_from_the_rest() -> None:
+    c = GpuUuid("gpu-c")
+    coupled = [
+        Member(uid=PodUid("chat"), demand=llm(Priority.NORMAL), gpus=(A, B)),
+        Member(uid=PodUid("posters"), demand=image(Priority.NORMAL), gpus=(A,)),
+        Member(uid=PodUid("scans"), demand=image(Priority.NORMAL), gpus=(B,)),
+    ]
+    alone = Member(uid=PodUid("alone"), demand=llm(Priority.HIGH), gpus=(c,))
+
+    node = solve({A: 12 * GIB, c: 8 * GIB, B: 10 * GIB}, [alone, *coupled], Policy())
+
+    assert [*node.prices] == [A, c, B]
+    assert [*node.targets] == ["alone", "chat", "posters", "scans"]
+    apart = solve({c: 8 * GIB}, [alone], Policy())
+    together = solve({A: 12 * GIB, B: 10 * GIB}, coupled, Policy())
+    assert node.prices == {**apart.prices, **together.prices}
+    assert node.targets == {**apart.targets, **together.targets}
