@@ -1,10 +1,16 @@
-"""The coordinator's answers under each policy, against the reference's tables."""
+"""The coordinator's answers under each policy, against the reference's tables and the equilibrium's curves."""
 
 import math
+from fractions import Fraction
+from itertools import product
 
 import pytest
 
 from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
+from arbiter.curves import quality_curve
+from arbiter.demand import Demand
+from arbiter.policy import Policy
+from arbiter.units import GIB
 from arbiter.workload import PolicyMode, Priority, WorkloadType
 
 LLM, IMAGE, VIDEO = WorkloadType
@@ -64,6 +70,27 @@ def test_the_minimum_holds_after_the_policy_too() -> None:
     assert images.calculate_quality(IMAGE, Priority.BACKGROUND, 1.0) == 0.3
     strict = Coordinator(CoordinatorConfig(llm_min_quality=0.9, policy=PolicyMode.LLM_FIRST))
     assert strict.calculate_quality(LLM, Priority.LOW, 1.0) == 0.9
+
+
+EVERYBODY = list(product(PolicyMode, WorkloadType, Priority))
+
+
+@pytest.mark.parametrize(("policy", "kind", "priority"), EVERYBODY, ids=lambda value: value.value)
+def test_the_equilibrium_asks_the_same_formula(policy: PolicyMode, kind: WorkloadType, priority: Priority) -> None:
+    """With a GPU's price in the place of the pressure, and the member's minimum in the place of the type's."""
+    demand = Demand(
+        workload_type=kind,
+        priority=priority,
+        full=10 * GIB,
+        floor=3 * GIB,
+        maximum=Fraction(1),
+        minimum=Fraction("0.3"),
+    )
+    curve = quality_curve(demand, Policy(mode=policy))
+    coordinator = Coordinator(CoordinatorConfig(llm_min_quality=0.3, diffusion_min_quality=0.3, policy=policy))
+    tenths = range(11)
+    answers = [coordinator.calculate_quality(kind, priority, tenth / 10) for tenth in tenths]
+    assert answers == [float(curve(Fraction(tenth, 10))) for tenth in tenths]
 
 
 SUGGESTIONS = {
