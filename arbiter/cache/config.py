@@ -1,0 +1,54 @@
+"""The settings of a fragment cache. Imports the standard library only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from arbiter.cache.errors import CacheConfigError
+from arbiter.cache.fragment import CacheTier
+from arbiter.units import GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """How large the tiers are, in bytes (0: no such tier), and where they lie. The defaults are the reference's.
+
+    `ram_directory` lies on tmpfs and outlives the process, so that a restarted daemon finds its fragments again; by
+    default each cache has a private one in /dev/shm that is emptied when it is closed. `nvme_directory` lies on a
+    disk. Fragments that no tier has are fetched from `<cdn_url>/sha256/<digest>`.
+
+    `parallel_transfers`: fragments that are on their way at once. `room_timeout`: seconds to wait for readers to let
+    go of a full tier when a fragment cannot be kept anywhere else.
+
+    Raises:
+        CacheConfigError: a size is negative, the CDN's address is none, or nothing may be on its way.
+    """
+
+    vram_bytes: int = 10 * GIB
+    ram_bytes: int = 32 * GIB
+    nvme_bytes: int = 0
+    ram_directory: Path | None = None
+    nvme_directory: Path | None = None
+    cdn_url: str | None = None
+    parallel_transfers: int = 8
+    room_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for tier, size in self.capacities.items():
+            if size < 0:
+                raise CacheConfigError(f"the {tier} tier has {size} bytes; write 0 for no such tier.")
+        if self.cdn_url is not None and not self.cdn_url.startswith(("http://", "https://")):
+            raise CacheConfigError(
+                f'cdn_url is "{self.cdn_url}"; write an address such as https://cdn.example/fragments.'
+            )
+        if self.parallel_transfers < 1:
+            raise CacheConfigError(f"parallel_transfers is {self.parallel_transfers}; write 1 or more.")
+
+    @property
+    def capacities(self) -> dict[CacheTier, int]:
+        """Bytes by tier."""
+        return {CacheTier.VRAM: self.vram_bytes, CacheTier.RAM: self.ram_bytes, CacheTier.NVME: self.nvme_bytes}
+
+    @classmethod
+    def within(cls, *, vram_budget: int, ram_budget: int) -> "CacheConfig":
+        """The cache of an arbiter with these budgets in bytes: half of its VRAM and all of its RAM."""
+        return cls(vram_bytes=vram_budget // 2, ram_bytes=ram_budget)

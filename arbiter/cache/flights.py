@@ -1,0 +1,87 @@
+"""One job per fragment at a time, however many wait for it. Imports the standard library only."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+
+from arbiter.cache.fragment import CacheTier, FragmentId
+from arbiter.cache.store import Content
+from arbiter.workload import WorkloadType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """What a flight brought: a content in a tier, leased once."""
+
+    tier: CacheTier
+    content: Content
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flight:
+    """One fragment on its way to a tier. A passenger is a reader that a lease is taken for when it lands."""
+
+    fragment: FragmentId
+    into: CacheTier
+    passengers: list[WorkloadType | None] = field(default_factory=list)
+    landing: Landing | None = None
+    future: Future[Landing] = field(default_factory=Future)
+
+    async def over(self) -> None:
+        """Wait for its end, good or bad, in this event loop; being cancelled here ends this wait and nothing else."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(_: Future[Landing]) -> None:
+            with suppress(RuntimeError):  # a loop that was closed meanwhile has nobody waiting
+                loop.call_soon_threadsafe(done.set)
+
+        self.future.add_done_callback(wake)
+        await done.wait()
+
+
+class Flights:
+    """The flights of one cache; `lock` is the cache's, and `on_landing` is called with it held.
+
+    A flight runs in a thread of its own pool and belongs to none of those who wait, so none of them can take it down
+    by leaving. When it lands, `on_landing` takes a lease for each passenger in the same breath, so that nothing is
+    evicted between the landing and a passenger's waking up. A failed one leaves nothing behind: who asks next
+    starts anew.
+    """
+
+    def __init__(self, *, lock: Lock, parallel: int, on_landing: Callable[[Flight, Landing], None]) -> None:
+        self._lock = lock
+        self._on_landing = on_landing
+        self._flying: dict[FragmentId, Flight] = {}
+        self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="fragment")
+
+    def of(self, fragment: FragmentId) -> Flight | None:
+        """The fragment's flight, if it is on its way; called with the lock held."""
+        return self._flying.get(fragment)
+
+    def start(self, fragment: FragmentId, *, into: CacheTier, job: Callable[[], Landing]) -> Flight:
+        """Begin; called with the lock held, for a fragment without a flight. `job` leaves its landing leased once."""
+        flight = Flight(fragment=fragment, into=into)
+        self._flying[fragment] = flight
+        self._pool.submit(self._fly, flight, job)
+        return flight
+
+    def close(self) -> None:
+        """Wait for what is under way; nothing is started any more."""
+        self._pool.shutdown()
+
+    def _fly(self, flight: Flight, job: Callable[[], Landing]) -> None:
+        try:
+            landing = job()
+        except BaseException as error:  # whatever it is belongs to those who wait, not to this thread
+            with self._lock:
+                del self._flying[flight.fragment]
+            flight.future.set_exception(error)
+            return
+        with self._lock:
+            del self._flying[flight.fragment]
+            flight.landing = landing
+            self._on_landing(flight, landing)
+        flight.future.set_result(landing)

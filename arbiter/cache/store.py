@@ -1,0 +1,146 @@
+"""What a tier needs of the thing that keeps its bytes, and the store that keeps none.
+
+A device's memory, a directory, another machine: whoever brings these few methods is a tier. Imports the standard
+library only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from arbiter.cache.errors import NoBytesError
+from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId
+from arbiter.cache.intake import Intake
+
+
+class Content(Protocol):
+    """One fragment's bytes in one tier. It stays readable for as long as somebody refers to it."""
+
+    @property
+    def path(self) -> Path | None:
+        """A file of exactly these bytes that any process may map, where the tier has such files."""
+
+    def view(self) -> memoryview:
+        """All bytes, mapped into this process, read-only.
+
+        Raises:
+            NoBytesError: the host cannot map this tier.
+        """
+
+    def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:
+        """Copy bytes from `offset` on to the buffer; how many, 0 at the end.
+
+        Raises:
+            NoBytesError: the tier only accounts for its fragments.
+        """
+
+
+class Writer(Protocol):
+    """A fragment on its way into a store: all `write`, then either `commit` or `abort`."""
+
+    def write(self, piece: BytesLike) -> None:
+        """The next bytes. Raises StoreError."""
+
+    def restart(self) -> None:
+        """Forget what was written; the first byte comes next."""
+
+    def commit(self) -> None:
+        """All is written, and its bytes were found to be those of the fragment's id. Raises StoreError."""
+
+    def abort(self) -> None:
+        """Nothing remains of it."""
+
+
+class TierStore(Protocol):
+    """The bytes of one tier. Its methods are called by several threads, for one fragment by one at a time."""
+
+    holds_bytes: bool
+    """Whether bytes can be read back out of it."""
+
+    def scan(self) -> Sequence[Fragment]:
+        """What an earlier run left here, the oldest first."""
+
+    def create(self, fragment: Fragment) -> Writer:
+        """Begin to keep it; the index has counted its bytes. Raises StoreError, InvalidFragmentError."""
+
+    def open(self, fragment: Fragment) -> Content:
+        """Its bytes, which are known to be right.
+
+        Raises:
+            DamagedFragmentError: they are missing, or are not what its id says.
+            StoreError: they cannot be read.
+        """
+
+    def delete(self, fragment: FragmentId) -> None:
+        """Free its bytes; no harm if there are none. Raises StoreError."""
+
+    def close(self) -> None:
+        """No more calls come. What survives a restart stays."""
+
+
+class Source(Protocol):
+    """Where fragments come from that no tier has."""
+
+    def fetch(self, fragment: Fragment, intake: Intake) -> None:
+        """Pour the fragment into `intake`, from any thread, and return once `intake.check()` passes.
+
+        Raises:
+            FragmentUnavailableError: it cannot be had.
+        """
+
+    def close(self) -> None:
+        """Break off what is under way; no more calls come."""
+
+
+class AccountingStore:
+    """Keeps no bytes: for a tier that somebody else fills, such as the VRAM of the engines on this machine."""
+
+    holds_bytes = False
+
+    def __init__(self, tier: CacheTier) -> None:
+        self._content = _AccountedContent(tier)
+
+    def scan(self) -> Sequence[Fragment]:
+        """Nothing survives."""
+        return ()
+
+    def create(self, fragment: Fragment) -> Writer:  # noqa: ARG002 - the protocol's signature
+        """A writer that keeps nothing."""
+        return _AccountedWriter()
+
+    def open(self, fragment: Fragment) -> Content:  # noqa: ARG002 - the protocol's signature
+        """A content that has no bytes to give."""
+        return self._content
+
+    def delete(self, fragment: FragmentId) -> None:
+        """There is nothing to free."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _AccountedContent:
+    path = None
+
+    def __init__(self, tier: CacheTier) -> None:
+        self._tier = tier
+
+    def view(self) -> memoryview:
+        raise NoBytesError(f"the {self._tier} tier only accounts for its fragments; open it into a tier with bytes.")
+
+    def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:  # noqa: ARG002 - the protocol's signature
+        raise NoBytesError(f"the {self._tier} tier only accounts for its fragments; open it into a tier with bytes.")
+
+
+class _AccountedWriter:
+    def write(self, piece: BytesLike) -> None:
+        pass
+
+    def restart(self) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass

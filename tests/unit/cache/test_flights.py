@@ -1,0 +1,211 @@
+"""Many readers of one fragment, in threads and in event loops: one transfer, which none of them can take down."""
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from arbiter.cache import CacheClosedError, FragmentCache, FragmentInUseError, FragmentUnavailableError, TierFullError
+from arbiter.workload import WorkloadType
+from tests.unit.cache.support import (
+    NVME,
+    PATIENCE,
+    RAM,
+    VRAM,
+    MemorySource,
+    content,
+    file_cache,
+    fragment,
+)
+
+LLM, IMAGE, _ = WorkloadType
+A, B = fragment("a"), fragment("b")
+
+
+def read(cache: FragmentCache) -> bytes:
+    with cache.open(A) as lease:
+        return bytes(lease.view)
+
+
+async def aread(cache: FragmentCache) -> bytes:
+    with await cache.aopen(A) as lease:
+        return bytes(lease.view)
+
+
+def test_a_hundred_threads_share_one_download(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, nvme=100, source=source) as cache, ThreadPoolExecutor(100) as threads:
+        readers = [threads.submit(read, cache) for _ in range(100)]
+        assert source.reached.wait(PATIENCE)
+        source.gate.set()
+        assert {reader.result(PATIENCE) for reader in readers} == {content("a")}
+        assert source.fetched == Counter({A.id: 1})
+        assert cache.stats().misses + cache.stats().hits == 100
+        cache.clear()
+        assert A.id not in cache
+
+
+async def test_a_hundred_tasks_share_one_download_and_the_loop_goes_on_meanwhile(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, nvme=100, source=source) as cache:
+        readers = [asyncio.create_task(aread(cache)) for _ in range(100)]
+        await asyncio.to_thread(source.reached.wait, PATIENCE)
+        assert not any(reader.done() for reader in readers)
+        source.gate.set()
+        assert set(await asyncio.gather(*readers)) == {content("a")}
+        assert source.fetched == Counter({A.id: 1})
+        cache.clear()
+        assert A.id not in cache
+
+
+async def test_an_open_fragment_is_leased_without_leaving_the_event_loop(tmp_path: Path) -> None:
+    with file_cache(tmp_path, ram=100, source=MemorySource(content("a"))) as cache:
+        await aread(cache)
+        with pytest.raises(StopIteration):
+            cache.aopen(A).send(None)  # ends at once: nothing was awaited
+
+
+async def test_a_cancelled_reader_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, source=source) as cache:
+        first, second = (asyncio.create_task(aread(cache)) for _ in range(2))
+        await asyncio.to_thread(source.reached.wait, PATIENCE)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        source.gate.set()
+        assert await second == content("a")
+        assert source.fetched == Counter({A.id: 1})
+        cache.clear()
+        assert A.id not in cache
+
+
+async def test_what_everybody_gave_up_waiting_for_comes_all_the_same_and_is_held_by_nobody(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, source=source) as cache:
+        with pytest.raises(FragmentUnavailableError, match=r"did not come within 0\.01 s"):
+            await asyncio.to_thread(cache.open, A, timeout=0.01)
+        source.gate.set()
+        assert await aread(cache) == content("a")
+        assert source.fetched == Counter({A.id: 1})
+        assert cache.remove(A.id)
+
+
+async def test_a_reader_that_is_cancelled_after_the_landing_gives_its_lease_back(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, source=source) as cache:
+        reader = asyncio.create_task(cache.aopen(A))
+        await asyncio.to_thread(source.reached.wait, PATIENCE)
+        source.gate.set()
+        cache.open(A).release()  # without awaiting: the flight has landed then, and the reader cannot have woken up
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        await asyncio.to_thread(cache.close)
+        cache.clear()
+        assert A.id not in cache
+
+
+def test_a_failed_flight_fails_its_readers_and_nobody_after_them(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, source=source) as cache, ThreadPoolExecutor(3) as threads:
+        readers = [threads.submit(read, cache) for _ in range(3)]
+        assert source.reached.wait(PATIENCE)
+        source.gate.set()
+        assert {type(reader.exception(PATIENCE)) for reader in readers} == {FragmentUnavailableError}
+        assert cache.stats().tiers[RAM].used == 0
+        source.have(content("a"))
+        assert read(cache) == content("a")
+
+
+def test_readers_who_want_different_tiers_share_one_download(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, vram=100, ram=100, nvme=100, source=source) as cache, ThreadPoolExecutor(3) as threads:
+        readers = [threads.submit(cache.open, A, into=tier) for tier in (NVME, RAM, VRAM)]
+        assert source.reached.wait(PATIENCE)
+        source.gate.set()
+        tiers = [reader.result(PATIENCE).tier for reader in readers]
+        assert tiers[1:] == [RAM, VRAM]
+        assert tiers[0] in {NVME, RAM}
+        assert source.fetched == Counter({A.id: 1})
+
+
+def test_a_fragment_that_both_systems_wait_for_is_shared_from_its_landing(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=200, source=source) as cache, ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(cache.open, A, workload_type=each) for each in (LLM, IMAGE)]
+        assert source.reached.wait(PATIENCE)
+        while cache.stats().misses < 2:
+            pass
+        source.gate.set()
+        for reader in readers:
+            reader.result(PATIENCE).release()
+        cache.insert(B, content("b"))
+        cache.insert(fragment("c"), content("c"))
+        assert (A.id in cache, B.id in cache) == (True, False)
+
+
+def test_a_fetch_waits_for_readers_to_let_go_of_a_full_tier(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    with (
+        file_cache(tmp_path, ram=100, source=source, room_timeout=PATIENCE) as cache,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        cache.insert(B, content("b"))
+        lease = cache.open(B)
+        reader = threads.submit(read, cache)
+        with pytest.raises(TimeoutError):
+            reader.result(0.05)
+        with pytest.raises(TierFullError):
+            cache.insert(fragment("c"), content("c"))
+        lease.release()
+        assert reader.result(PATIENCE) == content("a")
+
+
+def test_closing_tells_those_who_wait(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate.clear()
+    cache = file_cache(tmp_path, ram=200, source=source)
+    with ThreadPoolExecutor(2) as threads:
+        reader = threads.submit(read, cache)
+        assert source.reached.wait(PATIENCE)
+        cache.close()
+        assert isinstance(reader.exception(PATIENCE), FragmentUnavailableError | CacheClosedError)
+
+
+def test_threads_that_hammer_a_small_cache_read_right_bytes_and_leave_no_lease(tmp_path: Path) -> None:
+    names = "abcdefgh"
+    source = MemorySource(*(content(name) for name in names))
+
+    def hammer(start: int) -> None:
+        for step in range(60):
+            wanted = fragment(names[(start * 5 + step * step) % len(names)])
+            with cache.open(wanted) as lease:
+                assert bytes(lease.view) == content(names[(start * 5 + step * step) % len(names)])
+            if step % 20 == 7:
+                try:
+                    cache.remove(wanted.id)
+                except FragmentInUseError:
+                    continue
+
+    with (
+        file_cache(tmp_path, ram=300, nvme=500, source=source, room_timeout=PATIENCE) as cache,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        for worker in [threads.submit(hammer, start) for start in range(8)]:
+            worker.result(PATIENCE)
+        stats = cache.stats()
+        assert all(tier.used == tier.fragments * 100 <= tier.capacity for tier in stats.tiers.values())
+        cache.clear()
+        assert cache.stats().fragments == 0
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"]
