@@ -67,7 +67,7 @@ class Coordinator:
     def calculate_quality(self, workload_type: WorkloadType, priority: Priority, pressure: float) -> float:
         """The quality (0..1) of one workload at `pressure` (share of memory in use, held to 0..1).
 
-        The calculator's answer, then the policy's, then never below the type's minimum nor above 1.
+        The calculator's answer for the default budget, then the policy's, then held to the type's minimum and 1.
         """
         calculator = self._calculator
         coordinated = coordinated_quality(calculator.curve(workload_type, priority), workload_type, self._policy)

@@ -27,6 +27,10 @@ def test_a_machine_without_tools_has_no_gpu_and_no_problem(machine: Machine) -> 
     assert GpuDetector(timeout=60.0).detect() == GpuDetectionResult(method=DetectionMethod.NONE)
 
 
+def test_a_tool_may_take_five_seconds_unless_said_otherwise() -> None:
+    assert GpuDetector().timeout == 5.0
+
+
 def test_the_first_vendor_that_has_a_gpu_is_answered(machine: Machine) -> None:
     machine.tool("nvidia-smi", {test_nvidia.FULL: test_nvidia.TWO_CARDS})
     machine.tool("rocm-smi", {ROCM: RADEON})

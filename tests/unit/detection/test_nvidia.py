@@ -4,12 +4,14 @@ Lines as drivers 470 to 580 write them; "[N/A]" and the older "[Not Supported]" 
 missing field in huggingface/candle#733.
 """
 
+import json
+
 import pytest
 
 from arbiter.detection.answers import Answer
 from arbiter.detection.command import ToolError, asking
 from arbiter.detection.info import GpuInfo, GpuVendor
-from arbiter.detection.nvidia import by_nvidia_smi
+from arbiter.detection.nvidia import by_nvidia_smi, by_nvml
 from arbiter.units import MIB
 from tests.unit.detection.conftest import Machine
 
@@ -85,6 +87,30 @@ def test_a_driver_that_does_not_know_compute_capabilities_is_asked_without_them(
     )
     known = gpu(0, "Tesla K80", total=11441, free=11438, driver="470.182.03", capability=None)
     assert by_nvidia_smi(asking(timeout=30)) == Answer((known,))
+
+
+NVML = {
+    "every GPU": (
+        {
+            "driver": "550.54.15",
+            "gpus": [
+                {"index": 0, "name": H100.name, "total": 81559 * MIB, "free": 81078 * MIB, "capability": "9.0"},
+                {"index": 1, "name": None, "total": 15360 * MIB, "free": 15098 * MIB, "capability": None},
+            ],
+        },
+        Answer((H100, gpu(1, "NVIDIA GPU", total=15360, free=15098, driver="550.54.15", capability=None))),
+    ),
+    "one that cannot be read": (
+        {"driver": None, "gpus": [{"index": 3, "error": "GPU is lost"}]},
+        Answer((), ("NVML cannot read GPU 3: GPU is lost.",)),
+    ),
+    "no driver": ({"driver": None, "gpus": []}, Answer(())),
+}
+
+
+@pytest.mark.parametrize(("told", "found"), NVML.values(), ids=NVML.keys())
+def test_what_the_child_says_of_nvml(told: dict[str, object], found: Answer) -> None:
+    assert by_nvml(lambda _: json.dumps(told)) == found
 
 
 FAILURES = {
