@@ -138,8 +138,9 @@ class Admission:
             _log.warning("slices preferred without knowing the pod error=%s", error)
             return ()
         unseen = frozenset(key for key in without_slices(listed) if not self._pods.knows(key) or self._is_old(key))
-        await self._pods.fetch_all(unseen)
-        asking = {key: pod for key, pod in self._pods.asking.items() if not self._is_old(key)}
+        # One that the API server still has by its name asks again though it has slices: its kubelet has lost its books.
+        fetched = await self._pods.fetch_all(unseen)
+        asking = {key: pod for key, pod in self._pods.asking.items() if key in fetched or not self._is_old(key)}
         pod = being_admitted(listed, asking, size=size, node=self._node)
         return pod.gpus if pod else ()
 

@@ -35,6 +35,7 @@ from arbiter_kube.api.objects import Node, Pod
 from arbiter_kube.api.qualitypolicy import policy_in_force
 from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
 from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector, Synced
+from arbiter_kube.client.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ _EAGER_LOOK, _CALM_LOOK = 0.2, 2.0
 """Seconds between two looks at processes: while somebody's bytes wait for it, and else."""
 
 _HOUSEKEEPING = 30.0
+
+_NO_PROCESSES = "--proc-dir does not show the kubelet's process, so no memory is freed; give the pod hostPID: true"
+
+_LONGEST_SILENCE = 150.0
+"""Of the API server, in seconds: bookmarks come about once a minute, and a watch that is silent for 90 s is renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,7 @@ class Agent:
             inventory=inventory,
             policy=Policy(),
             names=_names(settings.node, inventory),
+            latest=self._pods.asking_of,
             changed=self._publisher.wake,
         )
         self._plugin = Plugin(
@@ -105,12 +112,17 @@ class Agent:
         self._lifetimes = Lifetimes()
         self._boot_id = _boot_id(settings.proc_dir)
         self._pods_changed = asyncio.Event()
+        self._pods_listed = asyncio.Event()
+        self._processes_shown = asyncio.Event()
 
     def obstacle(self) -> str | None:
         """What keeps the agent from serving, in one sentence; None if nothing does."""
-        if not self._watched_pods.synced.is_set():
-            return "the pods of this node have not been listed yet"
-        return None if self._plugin.is_watched else "not registered with the kubelet"
+        return obstacle_of(
+            is_listed=self._pods_listed.is_set(),
+            silence=self._watched_pods.age(),
+            is_registered=self._plugin.is_watched,
+            sees_processes=self._processes_shown.is_set(),
+        )
 
     async def run(self) -> None:
         """Serves until it is cancelled; raises what it cannot go on with."""
@@ -149,6 +161,7 @@ class Agent:
                     self._pods.keep(self._watched_pods.objects.keys())
                     uids = frozenset(pod.uid for pod in self._watched_pods.objects.values())
                     await self._carrier.tell(PodsListed(uids))
+                    self._pods_listed.set()
             self._pods_changed.set()
 
     async def _observe(self, pod: Pod) -> None:
@@ -180,13 +193,35 @@ class Agent:
 
     async def _watch_processes(self) -> None:
         """Frees what nobody holds any more. Not before the first list: until then every pod looks gone."""
-        await self._watched_pods.synced.wait()
+        await self._pods_listed.wait()
+        await self._see_processes()
         interval = _CALM_LOOK
         while True:
             await _within(interval, self._pods_changed.wait)
             self._pods_changed.clear()
             interval = _EAGER_LOOK if await self._look_at_processes() else _CALM_LOOK
             await asyncio.sleep(_EAGER_LOOK)
+
+    async def _see_processes(self) -> None:
+        """Waits until the kubelet's own process is among those that are seen: without them every container looks ended.
+
+        Bytes of what has ended stay held until then, which is told at once and in the readiness probe.
+        """
+        backoff = Backoff(first=0.2, ceiling=30.0)
+        while True:
+            if await asyncio.to_thread(self._sees_kubelet):
+                self._processes_shown.set()
+                return
+            await asyncio.sleep(backoff.next())
+
+    def _sees_kubelet(self) -> bool:
+        process, proc = self._kubelet.process(), self._settings.proc_dir
+        if process is None:
+            return False
+        is_shown = process > 0 and (proc / str(process) / "cgroup").exists()
+        if not is_shown:
+            _log.error("%s", _NO_PROCESSES)
+        return is_shown
 
     async def _look_at_processes(self) -> bool:
         """Whether somebody is over or down whose processes may still live."""
@@ -209,7 +244,7 @@ class Agent:
 
     async def _keep_house(self) -> None:
         """Now and then: what the kubelet says, directories that somebody removed, allocations that nobody has."""
-        await self._watched_pods.synced.wait()
+        await self._pods_listed.wait()
         while True:
             if not self._admission.is_admitting:
                 await self._clean_up()
@@ -231,7 +266,7 @@ class Agent:
             await self._carrier.discard(allocation)
 
     async def _publish_when_listed(self) -> None:
-        await self._watched_pods.synced.wait()
+        await self._pods_listed.wait()
         await self._publisher.run()
 
     def _publish_offer(self) -> None:
@@ -259,6 +294,17 @@ class Agent:
             listed=self._admission.listed,
             foreign=self._foreign(),
         )
+
+
+def obstacle_of(*, is_listed: bool, silence: float, is_registered: bool, sees_processes: bool) -> str | None:
+    """The first thing that keeps an agent from serving; `silence` is seconds since the API server told of pods."""
+    if not is_listed:
+        return "the pods of this node have not been listed yet"
+    if silence > _LONGEST_SILENCE:
+        return f"the API server has said nothing of this node's pods for {silence:.0f} s"
+    if not is_registered:
+        return "not registered with the kubelet"
+    return None if sees_processes else _NO_PROCESSES
 
 
 async def serve(settings: Settings, *, client: KubeClient, backend: Backend, ready: Callable[[Agent], None]) -> None:

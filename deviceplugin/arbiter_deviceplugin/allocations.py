@@ -68,6 +68,7 @@ class Allocations:
 
     def __init__(self, saved: Iterable[Allocation] = ()) -> None:
         self._by_directory = {allocation.directory: allocation for allocation in saved}
+        self._suspects: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self._by_directory)
@@ -109,11 +110,16 @@ class Allocations:
         return [a for a in self._by_directory.values() if a.uid is not None]
 
     def stale(self, claims: Claims, *, now: float) -> list[Allocation]:
-        """Those that nobody can ask for any more."""
-        return [
+        """Those that nobody can ask for any more, by what is known now and was at the look before.
+
+        Twice, since a kubelet that has just started lists nothing until it has read its pods.
+        """
+        unclaimed = [
             allocation
             for allocation in self._by_directory.values()
             if allocation.uid not in claims.uids
             and not claims.slices.issuperset(allocation.slices)
             and now - allocation.at > _UNCLAIMED_SECONDS
         ]
+        before, self._suspects = self._suspects, frozenset(allocation.directory for allocation in unclaimed)
+        return [allocation for allocation in unclaimed if allocation.directory in before]

@@ -19,6 +19,7 @@ from arbiter.policy import Policy
 from arbiter.transitions import (
     Acknowledged,
     Action,
+    Ended,
     Engine,
     Event,
     Forget,
@@ -28,6 +29,8 @@ from arbiter.transitions import (
     Measure,
     Measured,
     PodObserved,
+    PodsListed,
+    PodVanished,
     Publish,
     Record,
     Refuse,
@@ -42,7 +45,7 @@ from arbiter.transitions import (
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
 from arbiter_deviceplugin.directory import Applied, ContainerDirectory
-from arbiter_deviceplugin.disk import Disk
+from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.lifetimes import Start
 from arbiter_deviceplugin.metrics import SHRINKS_OVERDUE, STARTS_HELD
@@ -50,6 +53,9 @@ from arbiter_deviceplugin.target import told
 from arbiter_kube.api.pods import GpuPod
 
 _log = logging.getLogger(__name__)
+
+_SAVE_LIMIT = 20.0
+"""A disk that hangs must not hold every start and answer for ever: the agent ends, and begins anew."""
 
 _START_LIMIT = 28.0
 """The engine answers within 25 s; the kubelet gives up after 30 s."""
@@ -78,17 +84,19 @@ class _Waiter:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """An event on its way to the engine; `done` is set after its actions."""
+    """An event on its way to the engine; `done` is set after its actions. `pod` is what an observation is made of."""
 
     event: Event
     done: asyncio.Future[None]
     waiter: _Waiter | None = None
+    pod: GpuPod | None = None
 
 
 class Carrier:
     """The engine's shell. Keep `run()` going; everything else may be called while it does.
 
-    `changed` is called after every event: what the node says of itself may be another then.
+    `latest` is the pod that the API server has by a UID, as far as the node knows; None once it is deleted. `changed`
+    is called after every event: what the node says of itself may be another then.
     """
 
     def __init__(
@@ -100,12 +108,14 @@ class Carrier:
         inventory: Inventory,
         policy: Policy,
         names: Mapping[GpuUuid, str],
+        latest: Callable[[PodUid], GpuPod | None],
         changed: Callable[[], None],
     ) -> None:
         self._disk = disk
         self._allocations = allocations
         self._run_dir = run_dir
         self._inventory = inventory
+        self._latest = latest
         self._changed = changed
         self.policy = policy
         self.clock = Clock()
@@ -157,12 +167,11 @@ class Carrier:
 
     async def observe(self, pod: GpuPod) -> None:
         """Tells the engine what the watch shows of a pod; its GPUs are those that its container really has."""
-        self._pods[pod.uid] = pod
         allocation = self._allocations.of_pod(pod.uid)
         gpus = allocation.gpus if allocation else pod.gpus
         if not gpus:
             return
-        await self._tell(_observed(pod, gpus))
+        await self._tell(_observed(pod, gpus), pod=pod)
         await self._publish(pod.uid)
 
     async def start(self, identified: Identified) -> None:
@@ -173,11 +182,10 @@ class Carrier:
         """
         asked_at = self.clock.now()
         await self._open(identified.allocation)
-        # What the watch has shown since is newer than what the start was identified by.
-        await self.observe(self._pods.get(identified.pod.uid, identified.pod))
         waiter = _Waiter(identified.pod.uid, asyncio.get_running_loop().create_future())
+        await self._observe_latest(waiter.uid)
         try:
-            await self._tell(StartRequested(waiter.uid), waiter)
+            await self._tell(StartRequested(waiter.uid), waiter=waiter)
             async with asyncio.timeout(_START_LIMIT):
                 await asyncio.shield(waiter.answer)
         except StartRefusedError:
@@ -188,6 +196,18 @@ class Carrier:
         finally:
             self._leave(waiter)
         STARTS_HELD.labels("released").observe(self.clock.now() - asked_at)
+
+    async def _observe_latest(self, uid: PodUid) -> None:
+        """Observes what the watch has shown since the start was identified, which may be that the pod was deleted.
+
+        A deletion that came before the engine knew the pod would else never be heard, and its bytes never end.
+        """
+        pod = self._latest(uid)
+        if pod is not None:
+            await self.observe(pod)
+        if self._latest(uid) is None:
+            await self._tell(PodVanished(uid))
+            raise StartRefusedError("start held: its pod has been deleted")
 
     async def ensure_directories(self) -> None:
         """Makes again the directories and sockets that somebody removed."""
@@ -202,9 +222,9 @@ class Carrier:
         await asyncio.to_thread(self._disk.delete_allocation, allocation)
         self._allocations.remove(allocation)
 
-    async def _tell(self, event: Event, waiter: _Waiter | None = None) -> None:
+    async def _tell(self, event: Event, *, waiter: _Waiter | None = None, pod: GpuPod | None = None) -> None:
         done = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Told(event, done, waiter))
+        self._queue.put_nowait(_Told(event, done, waiter, pod))
         # Whoever asked may go away; what was begun is finished.
         await asyncio.shield(done)
 
@@ -217,14 +237,25 @@ class Carrier:
         return _Told(Tick(), asyncio.get_running_loop().create_future())
 
     async def _handle(self, told_: _Told) -> None:
+        if told_.pod is not None:
+            self._pods[told_.pod.uid] = told_.pod
         actions = self._engine.handle(told_.event, self.clock.now())
         if told_.waiter is not None:
             self._note_start(told_.waiter)
         for action in actions:
             await self._carry_out(action)
+        if isinstance(told_.event, PodVanished | PodsListed | Ended):
+            self._prune()
         if not told_.done.done():
             told_.done.set_result(None)
         self._changed()
+
+    def _prune(self) -> None:
+        """Forgets the pods that the engine does not know any more, those that never started among them."""
+        known = {status.uid for status in self._engine.statuses()}
+        for table in (self._pods, self._grants):
+            for uid in table.keys() - known:
+                del table[uid]
 
     def _note_start(self, waiter: _Waiter) -> None:
         waiter.start = next(status.start for status in self._engine.statuses() if status.uid == waiter.uid)
@@ -273,14 +304,18 @@ class Carrier:
                 assert_never(action)
 
     async def _save(self, record: Record) -> None:
-        await asyncio.to_thread(self._disk.save_record, record)
+        try:
+            async with asyncio.timeout(_SAVE_LIMIT):
+                await asyncio.to_thread(self._disk.save_record, record)
+        except TimeoutError as error:
+            name = record.name or record.uid
+            raise StateError(f"the record of {name} is not on the disk after {_SAVE_LIMIT:g} s.") from error
         self._records[record.uid] = record
 
     async def _forget(self, uid: PodUid) -> None:
         _log.info("container forgotten pod=%s", self._name(uid))
         await asyncio.to_thread(self._disk.delete_record, uid)
-        for table in (self._records, self._pods, self._grants):
-            table.pop(uid, None)
+        self._records.pop(uid, None)
         for allocation in self._allocations.all_of_pod(uid):
             await self.discard(allocation)
 

@@ -1,5 +1,7 @@
 """What we ask of the kubelet: to know us, and who holds which slices."""
 
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ API_VERSION = "v1beta1"
 _REGISTER_LIMIT = 15.0
 """The kubelet dials back inside the call and allows itself 10 s for that."""
 
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group, as the kernel hands them out."""
+
 _LIST_LIMIT = 2.0
 _LIST_BYTES = 16 << 20
 
@@ -34,6 +39,21 @@ class Kubelet:
         self.plugins = directory / "device-plugins"
         self.socket = self.plugins / "kubelet.sock"
         self._resources = directory / "pod-resources" / "kubelet.sock"
+
+    def process(self) -> int | None:
+        """The kubelet's process id: 0 where our namespace of processes has none for it, None while it does not listen.
+
+        Blocking. The kernel tells of a socket who listens there.
+        """
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_LIST_LIMIT)
+            try:
+                connection.connect(str(self.socket))
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            except OSError:
+                return None
+        process, _, _ = _CREDENTIALS.unpack(credentials)
+        return int(process)
 
     async def register(self, endpoint: str) -> None:
         """Makes our socket, a name in the plugins' directory, known for our resource.

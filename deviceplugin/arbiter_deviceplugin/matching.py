@@ -39,11 +39,12 @@ def being_admitted(
 ) -> GpuPod | None:
     """The pod for which the kubelet asks for `size` slices, or None where that cannot be told.
 
-    Among several that would do, which no real kubelet was ever seen to show, the one bound first.
+    Among several that would do, which no real kubelet was ever seen to show, the one bound last: those before it have
+    been admitted, or have failed.
     """
     candidates = [pods[key] for key in without_slices(listed) if key in pods]
     fitting = [pod for pod in candidates if pod.slices == size and pod.node == node and not pod.finished]
-    return min(fitting, key=lambda pod: (pod.bound_at or pod.created_at, pod.uid), default=None)
+    return max(fitting, key=lambda pod: (pod.bound_at or pod.created_at, pod.uid), default=None)
 
 
 def holder_of(listed: Iterable[ListedContainer], slices: frozenset[SliceId]) -> ListedContainer | None:

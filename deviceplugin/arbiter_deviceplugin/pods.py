@@ -27,10 +27,12 @@ class NodePods:
         self._node = node
         self._unit = unit
         self._pods: dict[ObjectKey, Pod] = {}
+        self._fetching: set[ObjectKey] = set()
         self.asking: dict[ObjectKey, GpuPod] = {}
 
     def apply(self, pod: Pod) -> GpuPod | None:
         """Takes in a new or changed pod."""
+        self._fetching.discard(pod.key)
         self._pods[pod.key] = pod
         asking = gpu_pod(pod, unit=self._unit)
         if asking is not None:
@@ -39,6 +41,7 @@ class NodePods:
 
     def remove(self, pod: Pod) -> None:
         """Takes out a deleted pod, unless another one has its name already."""
+        self._fetching.discard(pod.key)
         known = self._pods.get(pod.key)
         if known is not None and known.uid == pod.uid:
             del self._pods[pod.key]
@@ -46,6 +49,7 @@ class NodePods:
 
     def keep(self, keys: Collection[ObjectKey]) -> None:
         """Takes out every pod that a complete list lacks."""
+        self._fetching.clear()
         for key in [key for key in self._pods if key not in keys]:
             del self._pods[key]
             self.asking.pop(key, None)
@@ -58,15 +62,26 @@ class NodePods:
         """Every pod by its UID."""
         return {pod.uid: pod for pod in self._pods.values()}
 
+    def asking_of(self, uid: PodUid) -> GpuPod | None:
+        """The pod of that UID if it asks for VRAM; None where it is not known, or not any more."""
+        return next((pod for pod in self.asking.values() if pod.uid == uid), None)
+
     async def fetch(self, key: ObjectKey) -> GpuPod | None:
-        """The pod as the API server has it now; None where it cannot be had in time or is not on this node."""
+        """The pod as the API server has it now; None where it cannot be had in time or is not on this node.
+
+        What the watch shows meanwhile is as new, and a deletion newer: it stays.
+        """
+        self._fetching.add(key)
         try:
             pod = await self._client.get(PODS, key.name, namespace=key.namespace, within=_FETCH_LIMIT)
         except KubeError as error:
             _log.warning("pod unknown and not to be had pod=%s error=%s", key, error)
             return None
+        if key not in self._fetching:
+            return self.asking.get(key)
         return self.apply(pod) if pod.node == self._node else None
 
-    async def fetch_all(self, keys: frozenset[ObjectKey]) -> None:
-        """Fetches several pods at once, within the time of one."""
-        await asyncio.gather(*(self.fetch(key) for key in keys))
+    async def fetch_all(self, keys: frozenset[ObjectKey]) -> frozenset[ObjectKey]:
+        """Fetches several pods at once, within the time of one; those that ask for VRAM and could be had."""
+        pods = await asyncio.gather(*(self.fetch(key) for key in keys))
+        return frozenset(key for key, pod in zip(keys, pods, strict=True) if pod is not None)

@@ -104,6 +104,9 @@ class Processes:
         self._proc = proc
         proc.mkdir(parents=True)
         self._next = 100
+        kubelet = proc / str(os.getpid())  # it is served by this process
+        kubelet.mkdir()
+        (kubelet / "cgroup").write_text("0::/system.slice/kubelet.service\n")
 
     def start(self, pod_uid: str) -> tuple[int, str]:
         """Process id and container id."""

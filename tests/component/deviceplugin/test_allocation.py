@@ -76,6 +76,16 @@ async def test_slices_of_a_pod_deleted_by_force_come_with_another_directory(site
     assert set(second.preferred) >= set(first.container.preferred)
 
 
+async def test_a_pod_whose_kubelet_has_lost_its_books_gets_slices_of_its_gpu_again(site: Site) -> None:
+    first = await site.run(a_pod("chat"), gpus=("GPU-1",))
+    site.kubelet.forget(first.container)
+
+    second = await site.kubelet.admit(site.namespace, "chat", size=4)
+
+    assert gpus_of(map(SliceId, second.preferred)) == ("GPU-1",)
+    assert await site.kubelet.prestart(second) == ""
+
+
 async def test_the_kubelets_truth_about_slices_is_published(site: Site) -> None:
     running = await site.run(a_pod("chat"), gpus=("GPU-1",))
 

@@ -4,7 +4,7 @@ import asyncio
 
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantState
-from tests.component.deviceplugin.support import Running, Site, eventually
+from tests.component.deviceplugin.support import Running, Site, eventually, http
 from tests.unit.extender.builders import a_pod
 
 CHAT = a_pod("chat").sizes(full="10Gi", floor="4Gi")
@@ -33,6 +33,25 @@ async def test_a_pod_deleted_by_force_keeps_its_bytes_until_its_processes_have_e
     await eventually(lambda: not chat.engine.directory.exists(), "end of the directory")
     assert list((site.place.state / "records").iterdir()) == []
     assert list((site.place.state / "allocations").iterdir()) == []
+
+
+async def test_an_agent_that_does_not_see_the_hosts_processes_frees_nothing_and_says_so(site: Site) -> None:
+    chat = await site.run(CHAT)
+    elsewhere = site.place.root / "elsewhere"
+    elsewhere.mkdir()
+    assert site.agent.stop() == 0
+    site.agent.start("--proc-dir", str(elsewhere))
+    await eventually(lambda: len(site.kubelet.healthy) == 24, "registration")
+    await site.force_delete(chat.pod)
+    await asyncio.sleep(A_WHILE)
+
+    grant = await site.grant(chat.pod)
+    assert grant is not None
+    assert grant.held == 10 * GIB
+    assert await http(f"http://{site.agent.health}/readyz") == (
+        503,
+        "--proc-dir does not show the kubelet's process, so no memory is freed; give the pod hostPID: true\n",
+    )
 
 
 async def test_a_finished_pod_gives_its_bytes_back(site: Site) -> None:

@@ -55,7 +55,22 @@ STALE = {
 
 @pytest.mark.parametrize(("allocation", "known", "stale"), STALE.values(), ids=STALE.keys())
 def test_an_allocation_is_stale_when(allocation: Allocation, known: Claims, stale: bool) -> None:
-    assert Allocations([allocation]).stale(known, now=1000.0) == ([allocation] if stale else [])
+    ledger = Allocations([allocation])
+
+    looks = [ledger.stale(known, now=1000.0) for _ in range(2)]
+
+    assert looks == [[], [allocation] if stale else []]
+
+
+def test_one_empty_list_of_a_kubelet_that_has_just_started_makes_nothing_stale() -> None:
+    ledger = Allocations([made("d", "a::0")])
+
+    looks = [
+        ledger.stale(known, now=1000.0)
+        for known in (claims(), claims(slices=("a::0",)), claims(), claims(slices=("a::0",)))
+    ]
+
+    assert looks == [[], [], [], []]
 
 
 def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:

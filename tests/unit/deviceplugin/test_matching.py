@@ -58,11 +58,11 @@ def test_a_pod_of_that_name_on_another_node_is_not_meant() -> None:
     assert find(listed("chat"), pods=pods) is None
 
 
-def test_where_several_would_do_the_one_bound_first_is_taken() -> None:
+def test_where_several_would_do_the_one_bound_last_is_taken() -> None:
     pods = known(a_pod("late"), a_pod("early"))
     pods = {key: replace(pod, bound_at=1.0 if pod.name == "early" else 2.0) for key, pod in pods.items()}
 
-    assert find(listed("late"), listed("early"), pods=pods) == "early"
+    assert find(listed("late"), listed("early"), pods=pods) == "late"
 
 
 def test_a_pod_with_slices_in_one_of_its_containers_holds_them() -> None:

@@ -1,0 +1,151 @@
+"""The engine's shell: pods that are deleted while they start, what is remembered of them, and disks that hang."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.policy import Policy
+from arbiter.transitions import PodsListed, PodVanished, Record
+from arbiter.units import GIB
+from arbiter_deviceplugin import carrier as carriers
+from arbiter_deviceplugin.admission import Identified, StartRefusedError
+from arbiter_deviceplugin.allocations import Allocation, Allocations
+from arbiter_deviceplugin.backends import Gpu, Reading
+from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.disk import Disk, StateError
+from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.slices import SliceId
+from arbiter_kube.api.pods import GpuPod
+from tests.unit.extender.builders import a_pod
+
+CHAT = a_pod("chat").bound("n1", "a").pod
+
+
+class OneGpu:
+    """12 GiB that nobody uses."""
+
+    vendor = "simulated"
+    shows_gpus = False
+
+    async def read(self) -> Reading:
+        return Reading(gpus=(Gpu(uuid=GpuUuid("a"), index=0, name="SIM", total=12 * GIB, reserved=0),))
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Bench:
+    """A carrier with the pods that the API server has."""
+
+    def __init__(self, root: Path, disk: Disk, inventory: Inventory) -> None:
+        self.exists: dict[PodUid, GpuPod] = {CHAT.uid: CHAT}
+        self.allocations = Allocations()
+        self.changed = asyncio.Event()
+        self.carrier = Carrier(
+            disk=disk,
+            allocations=self.allocations,
+            run_dir=root / "run",
+            inventory=inventory,
+            policy=Policy(),
+            names={},
+            latest=self.exists.get,
+            changed=self.changed.set,
+        )
+
+    def identified(self) -> Identified:
+        slices = tuple(SliceId(f"a::{number}") for number in range(4))
+        allocation = Allocation(directory="d1", slices=slices, at=0.0, uid=CHAT.uid)
+        self.allocations.add(allocation)
+        return Identified(CHAT, allocation)
+
+    def delete(self) -> None:
+        """The API server has no such pod any more."""
+        del self.exists[CHAT.uid]
+
+
+@asynccontextmanager
+async def running(root: Path, disk: Disk | None = None) -> AsyncIterator[Bench]:
+    inventory = Inventory(OneGpu())
+    await inventory.first()
+    bench = Bench(root, disk or Disk(root / "state"), inventory)
+    task = asyncio.create_task(bench.carrier.run())
+    await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
+    yield bench
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_pod_that_was_deleted_before_its_start_was_known_starts_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        identified = bench.identified()
+        bench.delete()
+        await bench.carrier.tell(PodVanished(CHAT.uid))
+
+        with pytest.raises(StartRefusedError, match=r"^start held: its pod has been deleted$"):
+            await bench.carrier.start(identified)
+
+        assert bench.carrier.statuses() == ()
+
+
+async def test_a_pod_that_is_deleted_while_it_is_made_known_starts_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        identified = bench.identified()
+        bench.changed.clear()
+        start = asyncio.create_task(bench.carrier.start(identified))
+        await bench.changed.wait()
+        bench.delete()
+
+        with pytest.raises(StartRefusedError):
+            await start
+
+        assert bench.carrier.statuses() == ()
+
+
+async def test_a_pod_that_never_started_is_forgotten_with_its_deletion(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        await bench.carrier.observe(CHAT)
+        assert bench.carrier.pod(CHAT.uid) == CHAT
+
+        await bench.carrier.tell(PodVanished(CHAT.uid))
+
+        assert bench.carrier.pod(CHAT.uid) is None
+
+
+class HangingDisk(Disk):
+    """Takes no record until it is let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.let_go = threading.Event()
+
+    def save_record(self, _record: Record) -> None:
+        self.let_go.wait()
+
+
+async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "_SAVE_LIMIT", 0.05)
+    inventory = Inventory(OneGpu())
+    await inventory.first()
+    disk = HangingDisk(tmp_path / "state")
+    bench = Bench(tmp_path, disk, inventory)
+    task = asyncio.create_task(bench.carrier.run())
+    start = asyncio.create_task(bench.carrier.start(bench.identified()))
+    await asyncio.sleep(0)
+    told = asyncio.create_task(bench.carrier.tell(PodsListed(frozenset({CHAT.uid}))))
+
+    with pytest.raises(StateError, match=r"^the record of team/chat is not on the disk after 0\.05 s\.$"):
+        await task
+
+    disk.let_go.set()
+    for waiting in (start, told):
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
