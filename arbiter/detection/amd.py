@@ -5,13 +5,12 @@ cannot tell, and by "MB" means 2**20 bytes. rocm-smi has one object for each car
 figures as text, and the case of its field names differs between versions.
 """
 
-from arbiter.detection.answers import Answer, Fields, answer, fields, json_in, objects, whole, words
+from arbiter.detection.answers import Answer, Fields, answer, fields, gpu_or_problem, json_in, objects, whole, words
 from arbiter.detection.command import Ask
 from arbiter.detection.info import GpuInfo, GpuVendor
 from arbiter.units import GIB, KIB, MIB
 
 _UNITS = {"B": 1, "KB": KIB, "MB": MIB, "GB": GIB}
-_NAMELESS = "AMD GPU"
 
 
 def by_amd_smi(ask: Ask) -> Answer:
@@ -31,12 +30,13 @@ def _cards(told: object) -> dict[int | None, Fields]:
 
 def _from_amd_smi(index: int | None, metric: Fields, static: Fields) -> GpuInfo | str:
     memory, asic, driver = fields(metric.get("mem_usage")), fields(static.get("asic")), fields(static.get("driver"))
-    return _gpu(
+    return gpu_or_problem(
+        GpuVendor.AMD,
         index=index,
         name=words(asic.get("market_name")),
         total=_size(memory.get("total_vram")),
         free=_size(memory.get("free_vram")),
-        architecture=words(asic.get("target_graphics_version")),
+        capability=words(asic.get("target_graphics_version")),
         driver=words(driver.get("version")) or words(driver.get("driver_version")),
     )
 
@@ -67,33 +67,12 @@ def _lowered(value: object) -> Fields:
 
 def _from_rocm_smi(index: int | None, card: Fields, *, driver: str | None) -> GpuInfo | str:
     total, used = whole(card.get("vram total memory (b)")), whole(card.get("vram total used memory (b)"))
-    return _gpu(
+    return gpu_or_problem(
+        GpuVendor.AMD,
         index=index,
         name=words(card.get("card series")) or words(card.get("card model")),
         total=total,
         free=None if total is None or used is None else total - used,
-        architecture=words(card.get("gfx version")),
+        capability=words(card.get("gfx version")),
         driver=driver,
-    )
-
-
-def _gpu(
-    *,
-    index: int | None,
-    name: str | None,
-    total: int | None,
-    free: int | None,
-    architecture: str | None,
-    driver: str | None,
-) -> GpuInfo | str:
-    if index is None or not total:
-        return f"GPU {index} ({name or _NAMELESS}) does not tell how much memory it has."
-    return GpuInfo(
-        device_id=index,
-        vendor=GpuVendor.AMD,
-        name=name or _NAMELESS,
-        vram_total=total,
-        vram_free=free,
-        compute_capability=architecture,
-        driver_version=driver,
     )

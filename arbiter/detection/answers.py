@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arbiter.detection.command import ToolError
-from arbiter.detection.info import GpuInfo
+from arbiter.detection.info import UNKNOWN_GPU, GpuInfo, GpuVendor
 
 _UNKNOWN = {"", "n/a", "unknown", "none"}
 _LONGEST_COUNT = 30
@@ -37,13 +37,37 @@ def answer(readings: Iterable[GpuInfo | str]) -> Answer:
     )
 
 
+def gpu_or_problem(
+    vendor: GpuVendor,
+    *,
+    index: int | None,
+    name: str | None,
+    total: int | None,
+    free: int | None = None,
+    capability: str | None = None,
+    driver: str | None = None,
+) -> GpuInfo | str:
+    """A GPU by what could be read of it, sizes in bytes; a sentence where it has no size."""
+    if index is None or not total:
+        return f"GPU {index} ({name or UNKNOWN_GPU}) does not tell how much memory it has."
+    return GpuInfo(
+        device_id=index,
+        vendor=vendor,
+        name=name or UNKNOWN_GPU,
+        vram_total=total,
+        vram_free=None if free is None else min(max(free, 0), total),
+        compute_capability=capability,
+        driver_version=driver,
+    )
+
+
 def json_in(output: str) -> object:
     """The first JSON object or list in the output; tools print warnings before it.
 
     Raises:
         ToolError: there is none.
     """
-    for start in re.finditer(r"^\s*[\[{]", output, re.MULTILINE):
+    for start in re.finditer(r"^[ \t]*[\[{]", output, re.MULTILINE):
         try:
             return json.JSONDecoder().raw_decode(output, start.end() - 1)[0]
         except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from arbiter.detection.amd import by_amd_smi, by_rocm_smi
 from arbiter.detection.answers import Answer
 from arbiter.detection.apple import by_system_profiler
 from arbiter.detection.command import Ask, ToolError, asking
-from arbiter.detection.info import DetectionMethod, GpuDetectionResult, GpuInfo, GpuVendor
+from arbiter.detection.info import UNKNOWN_GPU, DetectionMethod, GpuDetectionResult, GpuInfo, GpuVendor
 from arbiter.detection.intel import by_xpu_smi
 from arbiter.detection.nvidia import by_nvidia_smi, by_nvml
 
@@ -64,7 +64,7 @@ class GpuDetector:
             try:
                 found = tool.ask(asking(timeout=self.timeout))
             except ToolError as error:
-                problems.append(f"{tool.name} {error}.")
+                problems.append(f"{tool.name} {str(error).rstrip('.')}.")
                 continue
             problems += found.problems
             if found.gpus:
@@ -76,5 +76,5 @@ class GpuDetector:
         found = self.detect()
         if found.gpus:
             return found
-        unknown = GpuInfo(device_id=0, vendor=GpuVendor.UNKNOWN, name="Unknown GPU", vram_total=vram, vram_free=vram)
+        unknown = GpuInfo(device_id=0, vendor=GpuVendor.UNKNOWN, name=UNKNOWN_GPU, vram_total=vram, vram_free=vram)
         return GpuDetectionResult(method=DetectionMethod.DEFAULT, gpus=(unknown,), problems=found.problems)

@@ -27,6 +27,10 @@ class DetectionMethod(StrEnum):
     NONE = "None"
 
 
+UNKNOWN_GPU = "Unknown GPU"
+"""The name of a GPU that nobody names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuInfo:
     """One GPU, its memory in bytes; None where its tool does not say."""

@@ -4,11 +4,10 @@
 has them all. Counts are text, in bytes.
 """
 
-from arbiter.detection.answers import Answer, Fields, answer, fields, json_in, objects, whole, words
+from arbiter.detection.answers import Answer, Fields, answer, fields, gpu_or_problem, json_in, objects, whole, words
 from arbiter.detection.command import Ask, ToolError
 from arbiter.detection.info import GpuInfo, GpuVendor
 
-_NAMELESS = "Intel GPU"
 _SIZE = "memory_physical_size_byte"
 
 
@@ -18,7 +17,7 @@ def by_xpu_smi(ask: Ask) -> Answer:
     Raises:
         ToolError: it does not answer.
     """
-    return answer(_gpu(card if _SIZE in card else _asked_alone(ask, card)) for card in _listed(ask, "-j"))
+    return answer(_gpu(ask, card) for card in _listed(ask, "-j"))
 
 
 def _listed(ask: Ask, *arguments: str) -> list[Fields]:
@@ -28,19 +27,18 @@ def _listed(ask: Ask, *arguments: str) -> list[Fields]:
     return objects(told.get("device_list", [told]))
 
 
-def _asked_alone(ask: Ask, card: Fields) -> Fields:
-    return {**card, **next(iter(_listed(ask, "-d", str(card.get("device_id")), "-j")), {})}
-
-
-def _gpu(card: Fields) -> GpuInfo | str:
-    index, name, total = whole(card.get("device_id")), words(card.get("device_name")), whole(card.get(_SIZE))
-    if index is None or not total:
-        return f"GPU {index} ({name or _NAMELESS}) does not tell how much memory it has."
-    return GpuInfo(
-        device_id=index,
-        vendor=GpuVendor.INTEL,
-        name=name or _NAMELESS,
-        vram_total=total,
-        vram_free=whole(card.get("memory_free_size_byte")),
-        driver_version=words(card.get("driver_version")),
+def _gpu(ask: Ask, listed: Fields) -> GpuInfo | str:
+    index, card = whole(listed.get("device_id")), listed
+    if _SIZE not in listed:
+        try:
+            card = {**listed, **next(iter(_listed(ask, "-d", str(index), "-j")), {})}
+        except ToolError as error:
+            return f"xpu-smi cannot read GPU {index}: it {error}."
+    return gpu_or_problem(
+        GpuVendor.INTEL,
+        index=index,
+        name=words(card.get("device_name")),
+        total=whole(card.get(_SIZE)),
+        free=whole(card.get("memory_free_size_byte")),
+        driver=words(card.get("driver_version")),
     )

@@ -7,13 +7,12 @@ as ``[N/A]`` or ``[Not Supported]``; drivers before r510 do not know ``compute_c
 import sys
 from collections.abc import Iterator, Sequence
 
-from arbiter.detection.answers import Answer, Fields, answer, fields, json_in, objects, whole, words
+from arbiter.detection.answers import Answer, Fields, answer, fields, gpu_or_problem, json_in, objects, whole, words
 from arbiter.detection.command import Ask, ToolError
 from arbiter.detection.info import GpuInfo, GpuVendor
 from arbiter.units import MIB
 
 _FIELDS = ("index", "name", "memory.total", "memory.free", "driver_version", "compute_cap")
-_NAMELESS = "NVIDIA GPU"
 
 
 def by_nvml(ask: Ask) -> Answer:
@@ -29,7 +28,8 @@ def by_nvml(ask: Ask) -> Answer:
 def _from_nvml(gpu: Fields, *, driver: str | None) -> GpuInfo | str:
     if "error" in gpu:
         return f"NVML cannot read GPU {gpu.get('index')}: {gpu['error']}."
-    return _gpu(
+    return gpu_or_problem(
+        GpuVendor.NVIDIA,
         index=whole(gpu.get("index")),
         name=words(gpu.get("name")),
         total=whole(gpu.get("total")),
@@ -64,7 +64,8 @@ def _rows(output: str) -> Iterator[GpuInfo | str]:
             yield f'nvidia-smi wrote a line that is no GPU: "{line.strip()}".'
             continue
         total, free = whole(told["memory.total"]), whole(told["memory.free"])
-        yield _gpu(
+        yield gpu_or_problem(
+            GpuVendor.NVIDIA,
             index=whole(told["index"]),
             name=words(told["name"]),
             total=total and total * MIB,
@@ -72,25 +73,3 @@ def _rows(output: str) -> Iterator[GpuInfo | str]:
             driver=words(told["driver_version"]),
             capability=words(told.get("compute_cap")),
         )
-
-
-def _gpu(
-    *,
-    index: int | None,
-    name: str | None,
-    total: int | None,
-    free: int | None,
-    driver: str | None,
-    capability: str | None,
-) -> GpuInfo | str:
-    if index is None or not total:
-        return f"GPU {index} ({name or _NAMELESS}) does not tell how much memory it has."
-    return GpuInfo(
-        device_id=index,
-        vendor=GpuVendor.NVIDIA,
-        name=name or _NAMELESS,
-        vram_total=total,
-        vram_free=free,
-        compute_capability=capability,
-        driver_version=driver,
-    )

@@ -6,6 +6,7 @@ rocm-smi: marimo-team/marimo#9237, mudler/LocalAI#7761 (two cards, one of them i
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -71,7 +72,7 @@ AMD_SMI = {
     "no size can be told": (
         [metric(0, mb(16368), mb(15500)), metric(1, "N/A", "N/A")],
         [STATIC_7800],
-        Answer((RX_7800,), ("GPU 1 (AMD GPU) does not tell how much memory it has.",)),
+        Answer((RX_7800,), ("GPU 1 (Unknown GPU) does not tell how much memory it has.",)),
     ),
     "a size in a unit that nobody knows": (
         [metric(0, {"value": 16, "unit": "bananas"}, mb(1))],
@@ -141,6 +142,10 @@ ROCM_SMI = {
     "a card without memory is told, not invented": (
         json.dumps({"card0": {"Card Series": "Navi 21"}, "card1": RAPHAEL, "system": SYSTEM}),
         Answer((rocm(1, RAPHAEL),), ("GPU 0 (Navi 21) does not tell how much memory it has.",)),
+    ),
+    "more in use than there is": (
+        json.dumps({"card0": {**NAVI, "VRAM Total Used Memory (B)": "99999999999"}, "system": SYSTEM}),
+        Answer((replace(rocm(0, NAVI), vram_free=0),)),
     ),
     "no card": (json.dumps({"system": SYSTEM}), Answer(())),
 }

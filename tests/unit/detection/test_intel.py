@@ -47,6 +47,13 @@ OUTPUTS: dict[str, tuple[dict[str, object], Answer]] = {
     ),
     "the list has everything": ({LIST: {"device_list": [WHOLE, INTEGRATED]}}, Answer((GPU,), (TELLS_NOTHING,))),
     "no card": ({LIST: {"device_list": []}}, Answer(())),
+    "one card does not answer": (
+        {
+            LIST: {"device_list": [WHOLE, {**LISTED, "device_id": 1}]},
+            "discovery -d 1 -j": {"error": "device not found"},
+        },
+        Answer((GPU,), ("xpu-smi cannot read GPU 1: it failed: device not found.",)),
+    ),
     "nothing but a name": (
         {LIST: {"device_list": [LISTED]}, ONE: LISTED},
         Answer((), ("GPU 0 (Intel(R) Graphics [0xe211]) does not tell how much memory it has.",)),

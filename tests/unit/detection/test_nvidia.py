@@ -52,7 +52,7 @@ OUTPUTS = {
     "one card is lost": (
         "0, NVIDIA H100 80GB HBM3, 81559, 81078, 550.54.15, 9.0\n"
         "1, [GPU is lost], [GPU is lost], [GPU is lost], 550.54.15, [GPU is lost]\n",
-        Answer((H100,), ("GPU 1 (NVIDIA GPU) does not tell how much memory it has.",)),
+        Answer((H100,), ("GPU 1 (Unknown GPU) does not tell how much memory it has.",)),
     ),
     "a message in the place of a card": (
         "No devices were found\n",
@@ -98,7 +98,7 @@ NVML = {
                 {"index": 1, "name": None, "total": 15360 * MIB, "free": 15098 * MIB, "capability": None},
             ],
         },
-        Answer((H100, gpu(1, "NVIDIA GPU", total=15360, free=15098, driver="550.54.15", capability=None))),
+        Answer((H100, gpu(1, "Unknown GPU", total=15360, free=15098, driver="550.54.15", capability=None))),
     ),
     "one that cannot be read": (
         {"driver": None, "gpus": [{"index": 3, "error": "GPU is lost"}]},
