@@ -17,6 +17,7 @@ from arbiter.demand import Demand, Level
 from arbiter.formula import calculated_quality, coordinated_quality
 from arbiter.piecewise import Knot, Piecewise, joined
 from arbiter.policy import Policy
+from arbiter.workload import Priority, WorkloadType
 
 LOWEST_PRICE, HIGHEST_PRICE = Fraction(-1), Fraction(6)
 
@@ -82,18 +83,36 @@ class Curve:
         raise ValueError(f"a price is at most {HIGHEST_PRICE}, not {price}")
 
 
+class _Kind(NamedTuple):
+    """All of a demand that its quality depends on."""
+
+    workload_type: WorkloadType
+    priority: Priority
+    maximum: Fraction
+    minimum: Fraction
+
+
+def _kind_of(demand: Demand) -> _Kind:
+    return _Kind(demand.workload_type, demand.priority, demand.maximum, demand.minimum)
+
+
 def quality_curve(demand: Demand, policy: Policy) -> Piecewise:
     """Quality over prices -1 to 6; continuous, never rising, from `maximum` to `minimum`."""
-    calculated = calculated_quality(demand.priority, minimum=demand.minimum)
-    coordinated = coordinated_quality(calculated, demand.workload_type, policy)
-    shared = coordinated.scale(demand.maximum).clamp(demand.minimum, demand.maximum)
-    scarce = 1 + Fraction(demand.priority.level)
+    return _quality_curve(_kind_of(demand), policy)
+
+
+@lru_cache(maxsize=4096)
+def _quality_curve(kind: _Kind, policy: Policy) -> Piecewise:
+    calculated = calculated_quality(kind.priority, minimum=kind.minimum)
+    coordinated = coordinated_quality(calculated, kind.workload_type, policy)
+    shared = coordinated.scale(kind.maximum).clamp(kind.minimum, kind.maximum)
+    scarce = 1 + Fraction(kind.priority.level)
     return joined(
-        (LOWEST_PRICE, demand.maximum),
+        (LOWEST_PRICE, kind.maximum),
         *shared.knots,
         (scarce, shared(_ONE)),
-        (scarce + 1, demand.minimum),
-        (HIGHEST_PRICE, demand.minimum),
+        (scarce + 1, kind.minimum),
+        (HIGHEST_PRICE, kind.minimum),
     )
 
 
@@ -105,21 +124,36 @@ def curves_under(policy: Policy) -> Callable[[Demand], Curve | None]:
     def curve_of(demand: Demand) -> Curve | None:
         if demand.is_fixed:
             return None
-        quality = quality_curve(demand, policy)
-        return _stepped(demand, quality) if demand.levels else _smooth(demand, quality)
+        return _stepped(demand, policy) if demand.levels else _smooth(demand, policy)
 
     return curve_of
 
 
-def _smooth(demand: Demand, quality: Piecewise) -> Curve:
-    """Memory follows quality, and bends where quality bends."""
-    memory = Piecewise(tuple((price, demand.memory(share)) for price, share in quality.knots))
+def _smooth(demand: Demand, policy: Policy) -> Curve:
+    """Memory follows quality: the curve of its kind, stretched from the floor to full."""
+    share = _share_curve(_kind_of(demand), policy)
+    span = demand.full - demand.floor
+    return Curve(
+        full=demand.full,
+        scale=share.scale,
+        sizes=tuple(demand.floor * share.scale + span * size for size in share.sizes),
+        slopes=tuple(span * slope for slope in share.slopes),
+        bends=tuple(tuple(Bend(bend.price, slope=span * bend.slope) for bend in part) for part in share.bends),
+        pieces=share.pieces,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _share_curve(kind: _Kind, policy: Policy) -> Curve:
+    """The curve of a movable demand without floor whose full size is one byte."""
+    quality, span = _quality_curve(kind, policy), kind.maximum - kind.minimum
+    memory = quality.shift(-kind.minimum).scale(1 / span)
     sizes = [memory(Fraction(price)) for price in WHOLE_PRICES]
     slopes = memory.slopes
     scale = lcm(*(number.denominator for number in (*sizes, *slopes)))
     turns = zip(memory.knots[1:], pairwise(slopes), strict=False)
     return Curve(
-        full=demand.full,
+        full=1,
         scale=scale,
         sizes=tuple(int(size * scale) for size in sizes),
         slopes=tuple(int(slopes[memory.part_above(Fraction(price))] * scale) for price in WHOLE_PRICES[:-1]),
@@ -132,11 +166,17 @@ def _piece(knots: tuple[Knot, Knot], slope: Fraction) -> Piece:
     (left, first), (right, _) = knots
     start = first - slope * left
     scale = lcm(slope.denominator, start.denominator)
-    return Piece(*right.as_integer_ratio(), rise=int(slope * scale), start=int(start * scale), scale=scale)
+    return Piece(
+        *right.as_integer_ratio(),
+        rise=int(slope * scale),
+        start=int(start * scale),
+        scale=scale,
+    )
 
 
-def _stepped(demand: Demand, quality: Piecewise) -> Curve:
+def _stepped(demand: Demand, policy: Policy) -> Curve:
     """A level is left at the last price at which the quality still reaches it."""
+    quality = quality_curve(demand, policy)
     downward = [*pairwise(reversed(demand.levels))]
     jumps = [Bend(quality.last_at_least(above.quality), jump=below.vram - above.vram) for above, below in downward]
     left = [*jumps, Bend(HIGHEST_PRICE)]
@@ -152,7 +192,13 @@ def _stepped(demand: Demand, quality: Piecewise) -> Curve:
 
 def _level(level: Level, left: Bend) -> Piece:
     quality, scale = level.quality.as_integer_ratio()
-    return Piece(*left.price.as_integer_ratio(), rise=0, start=quality, scale=scale, jump=left.jump)
+    return Piece(
+        *left.price.as_integer_ratio(),
+        rise=0,
+        start=quality,
+        scale=scale,
+        jump=left.jump,
+    )
 
 
 def _by_unit(bends: Sequence[Bend]) -> tuple[tuple[Bend, ...], ...]:
