@@ -258,6 +258,10 @@ class Cluster:
         """Has the policies' status looked at."""
         self.changed_policies = True
 
+    def mark_unused_allocations(self) -> None:
+        """Has those looked at that no pod names."""
+        self.changed_allocations.update(key for key in self.allocations if not self._of_allocation.get(key))
+
     def _policies_changed(self) -> None:
         self._states.clear()
         self.mark_everything()

@@ -10,6 +10,7 @@ from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_operator.demands import DemandChange
+from arbiter_operator.placeable import Prospect
 from arbiter_operator.reasons import enumerated
 from arbiter_operator.view import PodView
 from arbiter_operator.waiting import timeout_message
@@ -31,12 +32,14 @@ def conditions(
     *,
     demand: Demand | InvalidDemandError,
     edits: Sequence[DemandChange],
+    prospect: Prospect | None,
     preempted: str | None,
     now: datetime,
 ) -> list[Condition]:
     """All of them, in a fixed order; lastTransitionTime is kept where the status did not change.
 
-    `preempted`: which pod was evicted for whom, until one of the allocation has memory again.
+    `prospect`: what a pod would find, where there is none yet. `preempted`: which pod was evicted for whom, until one
+    of the allocation has memory again.
     """
     former = {condition.type: condition for condition in allocation.status.conditions}
     findings = (
@@ -46,6 +49,7 @@ def conditions(
         _converged(pods, former.get("Converged")),
         _timed_out(pods, now),
         _restart_needed(edits),
+        *([] if prospect is None else [_placeable(prospect)]),
     )
     generation = allocation.metadata.generation
     return [_condition(finding, former.get(finding.type), generation=generation, now=now) for finding in findings]
@@ -154,6 +158,12 @@ def _restart_needed(edits: Sequence[DemandChange]) -> _Finding:
     rest = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
     message = f"{stale[0].pod.name} {stale[0].restart}{rest}; restart to apply"
     return _Finding("RestartNeeded", "True", "DemandChanged", message)
+
+
+def _placeable(prospect: Prospect) -> _Finding:
+    if prospect.fits:
+        return _Finding("Placeable", "True", "Fits", prospect.message)
+    return _Finding("Placeable", "False", "InsufficientMemory", prospect.message)
 
 
 def _pods(views: Iterable[PodView]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 
+from arbiter.demand import InvalidDemandError
 from arbiter.equilibrium import GpuPrice
 from arbiter.ids import GpuUuid, NodeName
 from arbiter_kube.api.annotations import DEMAND, TargetGrant, encode_demand
@@ -23,7 +24,7 @@ from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.agenda import Agenda, Mark
 from arbiter_operator.cluster import Cluster, allocation_key
-from arbiter_operator.demands import DemandChange, edits
+from arbiter_operator.demands import DemandChange, edits, resolved
 from arbiter_operator.history import History
 from arbiter_operator.metrics import QUALITY_CHANGES
 from arbiter_operator.node import NodeState
@@ -32,7 +33,9 @@ from arbiter_operator.notices import (
     found_notices,
     target_notices,
 )
+from arbiter_operator.placeable import Prospect, Prospects
 from arbiter_operator.queue import Queue
+from arbiter_operator.rooms import Rooms
 from arbiter_operator.status import allocation_status, policy_status
 from arbiter_operator.targets import PodTarget, plan
 from arbiter_operator.view import is_converged, pod_views
@@ -45,6 +48,9 @@ STATUS_INTERVAL = 1.0
 """Seconds between two status writes of one object."""
 
 FORGET_INTERVAL = 300.0
+
+PROSPECT_INTERVAL = 15.0
+"""Seconds between two looks at where pods of allocations that nobody uses would go."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +72,11 @@ class Engine:
         self._history = History()
         self._before: dict[NodeName, NodeState] = {}
         self._prices: dict[NodeName, Mapping[GpuUuid, GpuPrice]] = {}
-        self._queue = Queue(cluster, writer=writer, recorder=recorder, history=self._history, clock=clock)
+        self._rooms = Rooms(unit=cluster.unit)
+        self._queue = Queue(
+            cluster, writer=writer, recorder=recorder, history=self._history, rooms=self._rooms, clock=clock
+        )
+        self._prospects = Prospects()
         self._status_after: dict[ObjectKey, float] = {}
 
     def prices(self) -> dict[tuple[NodeName, GpuUuid], float]:
@@ -82,6 +92,7 @@ class Engine:
         self._cluster.mark_everything()
         self._woken.set()
         self._forget_gone()
+        self._look_at_unused()
         while True:
             await self._until_woken()
             await asyncio.sleep(DEBOUNCE)
@@ -93,9 +104,7 @@ class Engine:
         """Looks once at everything that changed."""
         cluster = self._cluster
         nodes, cluster.changed_nodes = cluster.changed_nodes, set()
-        # One node after another: each is solved with what the writes before it left.
-        for name in sorted(nodes):
-            await self._reconcile_node(name)
+        await asyncio.gather(*map(self._reconcile_node, sorted(nodes)))
         await self._queue.reconcile()
         if self._queue.next_at is not None:
             self._agenda.put("queue", self._queue.next_at, self.wake)
@@ -182,6 +191,7 @@ class Engine:
             ),
             edits=edited,
             defaults=defaults,
+            prospect=self._prospect(allocation) if not pods else None,
             preempted=self._queue.preempted.get(key),
             now=datetime.fromtimestamp(now, UTC),
         )
@@ -192,6 +202,22 @@ class Engine:
             self._agenda.put(key, self._status_after[key], lambda: self._cluster.changed_allocations.add(key))
             return
         await self._write_allocation_status(key, allocation, status, now)
+
+    def _prospect(self, allocation: GpuAllocation) -> Prospect | None:
+        """Where a first pod would go; None where its demand contradicts itself."""
+        try:
+            demand = resolved(allocation, defaults=self._cluster.demand_defaults)
+        except InvalidDemandError:
+            return None
+        nodes = self._cluster.nodes_with_gpus()
+        self._prospects.update(
+            {
+                node.name: (state, self._rooms.of(state))
+                for node, state in nodes
+                if node.is_ready and not node.spec.unschedulable
+            }
+        )
+        return self._prospects.of(demand)
 
     async def _write_allocation_status(
         self, key: ObjectKey, allocation: GpuAllocation, status: GpuAllocationStatus, now: float
@@ -238,6 +264,11 @@ class Engine:
             self._cluster.policies[name] = written
 
     # Shared by all of them
+
+    def _look_at_unused(self) -> None:
+        """What would become of pods of theirs changes with every node: told now and then, not at every change."""
+        self._cluster.mark_unused_allocations()
+        self._agenda.put("unused", self._clock() + PROSPECT_INTERVAL, self._look_at_unused)
 
     def _forget_gone(self) -> None:
         """Drops what is remembered of pods that no longer exist."""

@@ -1,6 +1,6 @@
 """One node as the operator's decisions see it: who sits on its GPUs, and under which policy. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from arbiter.policy import Policy
 from arbiter.workload import Priority
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode
 from arbiter_kube.api.members import member
-from arbiter_kube.api.occupancy import occupancy
+from arbiter_kube.api.occupancy import Promise, Standing, occupancy
 from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.reports import node_report
 
@@ -94,10 +94,15 @@ def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tu
     return pod.gpus if not given or {*given} == {*pod.gpus} else tuple(sorted(given))
 
 
-def room(state: NodeState, *, unit: int) -> NodeRoom:
-    """Room for the floors of newcomers; `unit` (bytes of a slice) yields to the node's own."""
+def room(state: NodeState, *, unit: int, nominated: Iterable[GpuPod] = ()) -> NodeRoom:
+    """Room for the floors of newcomers beside what is kept for `nominated` pods; `unit` is the bytes of a slice."""
+    promises = [
+        Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
+        for pod in nominated
+        if pod.nomination is not None and pod.nomination.node == state.name
+    ]
     report = node_report(state.report)
-    return occupancy(state.name, report, pods=state.pods, policy=state.policy, unit=unit).room
+    return occupancy(state.name, report, pods=state.pods, promises=promises, policy=state.policy, unit=unit).room
 
 
 def _known(gpus: tuple[GpuUuid, ...], state: NodeState) -> tuple[GpuUuid, ...]:

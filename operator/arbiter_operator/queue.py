@@ -7,11 +7,11 @@ carried out.
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from arbiter.ids import NodeName, PodUid
-from arbiter.placement import NodeRoom, fits
+from arbiter.ids import PodUid
+from arbiter.placement import fits
 from arbiter_kube.api.annotations import NOMINATED, WAKE, Nomination, encode_nomination
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.objects import Node, ObjectKey, Pod
@@ -31,6 +31,7 @@ from arbiter_operator.notices import (
     waiting_notices,
 )
 from arbiter_operator.preemption import Place, Preemption, fits_soon, preemption
+from arbiter_operator.rooms import Rooms
 from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, needs, shortage, waiting
 from arbiter_operator.writer import Writer
 
@@ -55,6 +56,7 @@ class Queue:
         writer: Writer,
         recorder: EventRecorder,
         history: History,
+        rooms: Rooms,
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
@@ -70,7 +72,7 @@ class Queue:
         """Allocations of whose pods one was evicted, and for whom, until their status says so."""
         self._wakes: dict[PodUid, int] = {}
         self._spared: dict[PodUid, float] = {}
-        self._rooms: dict[NodeName, tuple[NodeState, NodeRoom]] = {}
+        self._rooms = rooms
 
     async def reconcile(self) -> None:
         """Looks at everybody who waits."""
@@ -114,13 +116,11 @@ class Queue:
                 shortages[kind] = self._shortage(pod, wanted, places[where])
             yield _Seen(wait, wanted, places[where], shortages[kind])
 
-    def _place(self, node: Node, state: NodeState, kept: Iterable[GpuPod]) -> Place:
-        known = self._rooms.get(state.name)
-        if known is None or known[0] is not state:
-            known = self._rooms[state.name] = (state, room(state, unit=self._cluster.unit))
+    def _place(self, node: Node, state: NodeState, nominated: Sequence[GpuPod]) -> Place:
+        here = [pod for pod in nominated if pod.nomination is not None and pod.nomination.node == state.name]
         return Place(
             state=state,
-            room=_kept_for(kept, known[1]),
+            room=room(state, unit=self._cluster.unit, nominated=here) if here else self._rooms.of(state),
             idle=self._cluster.idle_on(node),
             requests=self._cluster.requests_on(node.name),
         )
@@ -252,13 +252,3 @@ def _constraints(pod: Pod) -> tuple[Hashable, ...]:
 
 def _is_nominated(pod: GpuPod, now: float) -> bool:
     return pod.nomination is not None and not pod.terminating and now < pod.nomination.until.timestamp()
-
-
-def _kept_for(nominated: Iterable[GpuPod], room: NodeRoom) -> NodeRoom:
-    kept = {
-        gpu: pod.slices // pod.demand.gpu_count * room.unit
-        for pod in nominated
-        if pod.nomination is not None and pod.nomination.node == room.name
-        for gpu in pod.nomination.gpus
-    }
-    return replace(room, gpus=tuple(replace(gpu, reserved=gpu.reserved + kept.get(gpu.uuid, 0)) for gpu in room.gpus))

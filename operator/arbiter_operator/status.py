@@ -21,6 +21,7 @@ from arbiter_kube.api.gpuallocation import (
 from arbiter_kube.api.qualitypolicy import QualityPolicy, QualityPolicyStatus
 from arbiter_operator.conditions import conditions, preempted_before
 from arbiter_operator.demands import DemandChange, resolved
+from arbiter_operator.placeable import Prospect
 from arbiter_operator.view import PodView
 
 _WORST_FIRST: tuple[Phase, ...] = ("Waiting", "Pending", "Reduced", "Running")
@@ -32,12 +33,14 @@ def allocation_status(
     *,
     edits: Sequence[DemandChange],
     defaults: DemandDefaults,
-    preempted: str | None,
+    prospect: Prospect | None = None,
+    preempted: str | None = None,
     now: datetime,
 ) -> GpuAllocationStatus:
     """The status that the allocation should have; what did not change keeps its former times.
 
-    `preempted`: who was just evicted for whom; it is told until a pod of the allocation has memory again.
+    `prospect`: what a pod would find, where there is none yet. `preempted`: who was just evicted for whom; it is told
+    until a pod of the allocation has memory again.
     """
     demand = _demand(allocation, defaults)
     evicted = (
@@ -54,7 +57,9 @@ def allocation_status(
         quality=None if lowest is None else float(lowest),
         resolved=None if isinstance(demand, InvalidDemandError) else _resolved(demand),
         grants=_grants(allocation, pods, now),
-        conditions=conditions(allocation, pods, demand=demand, edits=edits, preempted=evicted, now=now),
+        conditions=conditions(
+            allocation, pods, demand=demand, edits=edits, prospect=prospect, preempted=evicted, now=now
+        ),
     )
 
 

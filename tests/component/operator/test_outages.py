@@ -11,11 +11,13 @@ from tests.component.operator.support import Operator, Site
 LLM = {"workloadType": "LlmInference", "vram": {"full": "10Gi", "floor": "4Gi"}}
 
 
-async def versions(site: Site) -> dict[str, str]:
-    """Every object that the operator writes, with its version."""
+async def versions(site: Site, namespace: str) -> dict[str, str]:
+    """Every object of the namespace that the operator writes, and every policy, with its version."""
+    pods = await site.admin.list(PODS, namespace=namespace)
+    allocations = await site.admin.list(GPU_ALLOCATIONS, namespace=namespace)
     listed = [
-        *((pod.metadata.name, pod.metadata.resource_version) for pod in await site.admin.list(PODS)),
-        *((one.metadata.name, one.metadata.resource_version) for one in await site.admin.list(GPU_ALLOCATIONS)),
+        *((pod.metadata.name, pod.metadata.resource_version) for pod in pods),
+        *((one.metadata.name, one.metadata.resource_version) for one in allocations),
         *((one.metadata.name, one.metadata.resource_version) for one in await site.admin.list(QUALITY_POLICIES)),
     ]
     return dict(listed)
@@ -33,7 +35,7 @@ async def test_killed_and_started_again_it_writes_nothing_where_nothing_changed(
             await node.grant(await site.told(pod, "0.600"), 6144, quality=0.6)
         await site.allocation(key, phase="Reduced", pods="2/2", quality=0.6)
         assert await site.condition(key, "Converged", "True") == "2 pods applied their targets"
-        before = await versions(site)
+        before = await versions(site, "outage")
 
         operator.kill()
         operator.start()
@@ -43,7 +45,7 @@ async def test_killed_and_started_again_it_writes_nothing_where_nothing_changed(
             late = await site.add_pod(ObjectKey("outage", "late"), workload_type="LlmInference")
             await site.bind(late, other)
             await site.told(ObjectKey("outage", "late"), "1.000")
-            after = await versions(site)
+            after = await versions(site, "outage")
             changed = {name for name in before if after[name] != before[name]}
             assert changed <= {"default"}, "the policy alone counts another node"
             await site.end(late)
@@ -128,6 +130,17 @@ async def test_a_contradiction_that_no_schema_sees_is_told_on_the_allocation(sit
         "spec.quality.minimum 0.100 is below 0.400, the least quality of LlmInference; raise it or leave it out."
     )
     assert (await site.event(key, "InvalidDemand")).message == message
+
+
+async def test_an_allocation_that_nobody_uses_yet_says_where_a_pod_would_go(site: Site, operator: Operator) -> None:
+    site.add_namespace("unused")
+    key = ObjectKey("unused", "later")
+    async with site.node("unused-1", usable=12288):
+        await site.add_allocation(key, **LLM)
+        assert await site.condition(key, "Placeable", "True") == "would get 1.000 (10240Mi) on unused-1/0"
+    assert await site.condition(key, "Placeable", "False") == (
+        "needs 4Gi on one GPU; no node that takes it reports a healthy GPU"
+    )
 
 
 async def test_a_waiting_pod_is_told_what_is_missing_and_woken_when_room_appears(

@@ -17,6 +17,7 @@ from arbiter_kube.api.gpuallocation import (
 )
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_operator.demands import DemandChange
+from arbiter_operator.placeable import Prospect
 from arbiter_operator.status import allocation_status
 from arbiter_operator.view import PodView
 from arbiter_operator.waiting import Waiting
@@ -43,10 +44,19 @@ def status(
     *pods: PodView,
     of: GpuAllocation | None = None,
     edits: tuple[DemandChange, ...] = (),
+    prospect: Prospect | None = None,
     preempted: str | None = None,
     now: datetime = NOW,
 ) -> GpuAllocationStatus:
-    return allocation_status(of or allocation(), pods, edits=edits, defaults=NO_POLICY, preempted=preempted, now=now)
+    return allocation_status(
+        of or allocation(),
+        pods,
+        edits=edits,
+        defaults=NO_POLICY,
+        prospect=prospect,
+        preempted=preempted,
+        now=now,
+    )
 
 
 def said(of: GpuAllocationStatus, kind: str) -> tuple[str, str, str]:
@@ -268,3 +278,11 @@ def test_an_eviction_is_told_until_a_pod_has_memory_again() -> None:
     again = status(RUNNING, of=remembered)
     assert (again.phase, said(again, "Placed")[1]) == ("Reduced", "Placed")
     assert said(status(RUNNING, preempted=by), "Placed")[1] == "Placed", "another pod of it has memory"
+
+
+def test_an_allocation_that_nobody_uses_says_where_a_pod_would_go() -> None:
+    unused = status(prospect=Prospect(True, "would get 1.000 (10240Mi) on gpu-1/0"))
+    assert said(unused, "Placeable") == ("True", "Fits", "would get 1.000 (10240Mi) on gpu-1/0")
+    missing = "needs 4Gi on one GPU; gpu-1/0 has 2Gi"
+    assert said(status(prospect=Prospect(False, missing)), "Placeable") == ("False", "InsufficientMemory", missing)
+    assert "Placeable" not in {condition.type for condition in status(RUNNING).conditions}
