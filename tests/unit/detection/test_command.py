@@ -55,7 +55,7 @@ class Told:
 def ask_hanging(tool: Path) -> Told:
     began = time.monotonic()
     with pytest.raises(ToolError) as error:
-        asking(timeout=2.0)([str(tool)])
+        asking(timeout=1.5)([str(tool)])
     return Told(str(error.value), time.monotonic() - began, int(tool.with_suffix(".pid").read_text()))
 
 
@@ -74,13 +74,13 @@ def hanging(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
 @pytest.mark.parametrize("how", HANGING)
 def test_a_tool_that_hangs_is_killed_with_its_children(how: str, hanging: dict[str, Told]) -> None:
     told = hanging[how]
-    assert (told.error, told.seconds < 60) == ("gave no answer within 2 s", True)
+    assert (told.error, told.seconds < 60) == ("gave no answer within 1.5 s", True)
     await_end(told.pid)
 
 
 def test_a_child_that_left_the_group_does_not_hold_up_who_asks(hanging: dict[str, Told]) -> None:
     told = hanging[ESCAPING]
-    assert (told.error, told.seconds < 60) == ("gave no answer within 2 s", True)
+    assert (told.error, told.seconds < 60) == ("gave no answer within 1.5 s", True)
     os.kill(told.pid, signal.SIGKILL)
 
 

@@ -43,10 +43,10 @@ def test_a_tool_that_does_not_answer_is_told_and_the_next_one_asked(machine: Mac
     machine.script("nvidia-smi", "exec /bin/sleep 600")
     machine.script("amd-smi", "echo ModuleNotFoundError >&2; exit 1")
     machine.tool("rocm-smi", {ROCM: RADEON})
-    found = GpuDetector(timeout=2.0).detect()
+    found = GpuDetector(timeout=1.5).detect()
     assert (found.method, found.gpus) == (DetectionMethod.ROCM_SMI, (test_amd.rocm(0, test_amd.NAVI),))
     assert found.problems[-2:] == (
-        "nvidia-smi gave no answer within 2 s.",
+        "nvidia-smi gave no answer within 1.5 s.",
         "amd-smi failed with 1: ModuleNotFoundError.",
     )
 
