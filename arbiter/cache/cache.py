@@ -19,7 +19,6 @@ from arbiter.cache.errors import (
     CacheConfigError,
     FragmentInUseError,
     FragmentUnavailableError,
-    InvalidFragmentError,
     NoBytesError,
     UnknownFragmentError,
 )
@@ -52,6 +51,9 @@ class _Reader:
     @property
     def into(self) -> CacheTier:
         return self.serving[-1]
+
+    def boards(self, flight: Flight) -> bool:
+        return flight.into is self.into and flight.fragment == self.fragment
 
 
 class FragmentCache:
@@ -163,6 +165,7 @@ class FragmentCache:
 
         Raises:
             FragmentUnavailableError: it is nowhere and cannot be fetched or kept, or not within the time.
+            InvalidFragmentError: it has another size.
             CacheConfigError: there is no such tier.
             CacheClosedError: the cache is closed.
         """
@@ -177,7 +180,7 @@ class FragmentCache:
             if not over:
                 self._leave(answer, reader)
                 raise FragmentUnavailableError(f"fragment {fragment.id} did not come within {timeout:g} s.")
-            if answer.into is reader.into:
+            if reader.boards(answer):
                 return self._board(answer, reader)
         return answer
 
@@ -196,7 +199,7 @@ class FragmentCache:
             except BaseException:
                 self._leave(answer, reader)
                 raise
-            if answer.into is reader.into:
+            if reader.boards(answer):
                 return self._board(answer, reader)
         return answer
 
@@ -308,11 +311,6 @@ class FragmentCache:
         if not serving:
             raise CacheConfigError(f"this cache has no {into} tier to open fragment {fragment.id} in.")
         with self._lock:
-            known = self._index.fragment(fragment.id)
-            if known and known.size != fragment.size:
-                raise InvalidFragmentError(
-                    f"fragment {fragment.id} has {known.size} bytes in the cache, not {fragment.size}."
-                )
             found_in = self._index.access(fragment.id, workload_type) or CacheTier.CDN
         return _Reader(fragment=fragment, serving=serving, workload_type=workload_type, found_in=found_in)
 
@@ -325,23 +323,24 @@ class FragmentCache:
         with self._lock:
             if self._closed:
                 raise CacheClosedError(f"the cache is closed; fragment {fragment.id} cannot be opened.")
-            for tier in reader.serving:
-                content = self._mover.lease_if_open(fragment.id, tier)
-                if content is not None:
-                    return self._lease(reader, Landing(tier=tier, content=content))
+            if self._index.fragment(fragment.id) == fragment:
+                for tier in reader.serving:
+                    content = self._mover.lease_if_open(fragment.id, tier)
+                    if content is not None:
+                        return self._lease(reader, Landing(tier=tier, content=content))
             flight = self._flights.of(fragment.id) or self._flights.start(
-                fragment.id, into=reader.into, job=lambda: self._transfers.bring(fragment, serving=reader.serving)
+                fragment, into=reader.into, job=lambda: self._transfers.bring(fragment, serving=reader.serving)
             )
-            if flight.into is reader.into:
+            if reader.boards(flight):
                 flight.passengers.append(reader.workload_type)
             return flight
 
     def _seat(self, flight: Flight, landing: Landing) -> None:
         """A lease for each passenger instead of the flight's own."""
         for workload_type in flight.passengers:
-            self._index.lease(flight.fragment, landing.tier)
-            self._index.note_user(flight.fragment, workload_type)
-        self._mover.release(flight.fragment, landing.tier)
+            self._index.lease(flight.fragment.id, landing.tier)
+            self._index.note_user(flight.fragment.id, workload_type)
+        self._mover.release(flight.fragment.id, landing.tier)
 
     def _board(self, flight: Flight, reader: _Reader) -> Lease:
         """A passenger's lease after the landing; raises what the flight failed with."""
@@ -349,13 +348,13 @@ class FragmentCache:
 
     def _leave(self, flight: Flight, reader: _Reader) -> None:
         """A passenger gives up its place, or the lease that was taken for it already."""
-        if flight.into is not reader.into:
+        if not reader.boards(flight):
             return
         with self._lock:
             if flight.landing is None:
                 flight.passengers.remove(reader.workload_type)
             else:
-                self._mover.release(flight.fragment, flight.landing.tier)
+                self._mover.release(flight.fragment.id, flight.landing.tier)
 
     def _lease(self, reader: _Reader, landing: Landing) -> Lease:
         return Lease(
@@ -382,7 +381,7 @@ class FragmentCache:
                     raise CacheClosedError(f"the cache is closed; fragment {fragment.id} cannot be moved.")
                 other = self._flights.of(fragment.id)
                 if other is None:
-                    mine = self._flights.start(fragment.id, into=into, job=job)
+                    mine = self._flights.start(fragment, into=into, job=job)
                     mine.passengers.append(workload_type)
                     break
             wait([other.future])

@@ -4,7 +4,8 @@ Each fragment is one read-only file `sha256/<digest>` that any process may map b
 through this one. It is written as `incoming/<digest>` and gets its name when it is whole; a durable store syncs the
 file before and the directory after that, so that after a crash a name stands for all of its bytes or for nothing.
 A file that this process did not write is hashed when it is first opened, and again only if it was replaced or written
-to: its device, inode, size or time of modification differs.
+to: its device, inode, size or time of modification differs. Bytes that change without that, on the medium itself, are
+found by the next process.
 
 `multiprocessing.shared_memory` is no alternative: before Python 3.13 the resource tracker of every process that maps a
 block unlinks it when that process ends (python/cpython#82300). The files are filled by `write`, never through a
@@ -218,10 +219,19 @@ class FileContent:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
+    def is_intact(self) -> bool:
+        """Whether the file still has its name and its time of modification."""
+        status = os.fstat(self._descriptor)
+        return status.st_nlink > 0 and status.st_mtime_ns == self.identity.modified_ns
+
     def view(self) -> memoryview:
-        """All bytes, read-only, in pages that every process which maps the file shares."""
+        """All bytes, read-only, in pages that every process which maps the file shares. Raises StoreError."""
         if self._map is None:
-            self._map = mmap.mmap(self._descriptor, self.identity.size, access=mmap.ACCESS_READ)
+            with _store_errors(f"{self.path} cannot be mapped"):
+                try:
+                    self._map = mmap.mmap(self._descriptor, self.identity.size, access=mmap.ACCESS_READ)
+                except ValueError as error:
+                    raise StoreError(f"{self.path} was cut short by somebody.") from error
         return memoryview(self._map)
 
     def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:

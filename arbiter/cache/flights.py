@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
-from arbiter.cache.fragment import CacheTier, FragmentId
+from arbiter.cache.fragment import CacheTier, Fragment, FragmentId
 from arbiter.cache.store import Content
 from arbiter.workload import WorkloadType
 
@@ -24,7 +24,7 @@ class Landing:
 class Flight:
     """One fragment on its way to a tier. A passenger is a reader that a lease is taken for when it lands."""
 
-    fragment: FragmentId
+    fragment: Fragment
     into: CacheTier
     passengers: list[WorkloadType | None] = field(default_factory=list)
     landing: Landing | None = None
@@ -61,10 +61,10 @@ class Flights:
         """The fragment's flight, if it is on its way; called with the lock held."""
         return self._flying.get(fragment)
 
-    def start(self, fragment: FragmentId, *, into: CacheTier, job: Callable[[], Landing]) -> Flight:
+    def start(self, fragment: Fragment, *, into: CacheTier, job: Callable[[], Landing]) -> Flight:
         """Begin; called with the lock held, for a fragment without a flight. `job` leaves its landing leased once."""
         flight = Flight(fragment=fragment, into=into)
-        self._flying[fragment] = flight
+        self._flying[fragment.id] = flight
         self._pool.submit(self._fly, flight, job)
         return flight
 
@@ -77,11 +77,11 @@ class Flights:
             landing = job()
         except BaseException as error:  # whatever it is belongs to those who wait, not to this thread
             with self._lock:
-                del self._flying[flight.fragment]
+                del self._flying[flight.fragment.id]
             flight.future.set_exception(error)
             return
         with self._lock:
-            del self._flying[flight.fragment]
+            del self._flying[flight.fragment.id]
             flight.landing = landing
             self._on_landing(flight, landing)
         flight.future.set_result(landing)

@@ -52,11 +52,15 @@ class Mover:
     # Readers (called with the lock held)
 
     def lease_if_open(self, fragment: FragmentId, tier: CacheTier) -> Content | None:
-        """The content of a copy that is open already, leased once more."""
+        """The content of a copy that is open already, leased once more; one that was tampered with is closed."""
         content = self._open.get((tier, fragment))
-        if content is not None:
-            self._open.move_to_end((tier, fragment))
-            self._index.lease(fragment, tier)
+        if content is None:
+            return None
+        if not content.is_intact():
+            del self._open[tier, fragment]
+            return None
+        self._open.move_to_end((tier, fragment))
+        self._index.lease(fragment, tier)
         return content
 
     def release(self, fragment: FragmentId, tier: CacheTier) -> None:

@@ -20,11 +20,15 @@ class Content(Protocol):
     def path(self) -> Path | None:
         """A file of exactly these bytes that any process may map, where the tier has such files."""
 
+    def is_intact(self) -> bool:
+        """Whether nobody has touched it since it was opened, as far as that can be told within a microsecond or two."""
+
     def view(self) -> memoryview:
         """All bytes, mapped into this process, read-only.
 
         Raises:
             NoBytesError: the host cannot map this tier.
+            StoreError: they cannot be mapped.
         """
 
     def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:
@@ -124,6 +128,9 @@ class _AccountedContent:
 
     def __init__(self, tier: CacheTier) -> None:
         self._tier = tier
+
+    def is_intact(self) -> bool:
+        return True
 
     def view(self) -> memoryview:
         raise NoBytesError(f"the {self._tier} tier only accounts for its fragments; open it into a tier with bytes.")

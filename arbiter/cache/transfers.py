@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from arbiter.cache.errors import DamagedFragmentError, FragmentUnavailableError
+from arbiter.cache.errors import DamagedFragmentError, FragmentUnavailableError, InvalidFragmentError
 from arbiter.cache.flights import Landing
 from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId
 from arbiter.cache.index import CacheIndex
@@ -102,30 +102,42 @@ class Transfers:
         return self._land(fragment, into)
 
     def _find(self, fragment: Fragment, *, serving: Sequence[CacheTier]) -> Landing:
-        """A readable copy, fetched if there is none; damaged ones are thrown away and fetched again."""
+        """A readable copy, fetched if there is none; damaged ones are thrown away and fetched again.
+
+        Raises:
+            InvalidFragmentError: the fragment has another size, and that is right.
+            FragmentUnavailableError: it cannot be had.
+        """
         for _ in range(_ATTEMPTS):
-            tier = self._lease_copy(fragment.id, serving=serving) or self._download(fragment)
+            known, tier = self._lease_copy(fragment, serving=serving) or (fragment, self._download(fragment))
             try:
-                return self._land(fragment, tier)
+                landing = self._land(known, tier)
             except DamagedFragmentError as problem:
                 _log.warning("a damaged fragment is thrown away: %s", problem)
                 with self._lock:
                     self.counts.damaged += 1
                 self._mover.discard(fragment.id, tier)
+                continue
+            if known == fragment:
+                return landing
+            self._release(fragment.id, tier)
+            raise InvalidFragmentError(f"fragment {fragment.id} has {known.size} bytes, not {fragment.size}.")
         raise FragmentUnavailableError(
             f"fragment {fragment.id} was damaged on this machine {_ATTEMPTS} times in a row."
         )
 
-    def _lease_copy(self, fragment: FragmentId, *, serving: Sequence[CacheTier]) -> CacheTier | None:
+    def _lease_copy(self, fragment: Fragment, *, serving: Sequence[CacheTier]) -> tuple[Fragment, CacheTier] | None:
+        """The fragment as it lies here, which may be shorter than it should be, and the tier."""
         with self._lock:
-            copies = self._index.copies(fragment)
-            good = [tier for tier in copies if tier in serving] or [
-                tier for tier in copies if self._stores[tier].holds_bytes
-            ]
-            if not good:
+            known = self._index.fragment(fragment.id)
+            copies = self._index.copies(fragment.id)
+            good = [tier for tier in copies if tier in serving]
+            readable = [tier for tier in copies if self._stores[tier].holds_bytes]
+            tier = next(iter(good + readable), None)
+            if known is None or tier is None:
                 return None
-            self._index.lease(fragment, good[0])
-            return good[0]
+            self._index.lease(fragment.id, tier)
+            return known, tier
 
     def _download(self, fragment: Fragment) -> CacheTier:
         """Fetch it into the lowest tier that has room, so that those above stay as they are; it is leased there.

@@ -349,7 +349,7 @@ def test_each_reader_counts_one_hit_or_one_miss(tmp_path: Path) -> None:
     ("wanted", "into", "error", "sentence"),
     [
         (B, RAM, FragmentUnavailableError, "no tier holds fragment sha256:.*, and there is no CDN to fetch it from."),
-        (Fragment(id=A.id, size=99), RAM, InvalidFragmentError, "has 100 bytes in the cache, not 99."),
+        (Fragment(id=A.id, size=99), RAM, InvalidFragmentError, "has 100 bytes, not 99."),
         (A, CDN, CacheConfigError, "this cache has no CDN tier to open fragment"),
         (A, VRAM, CacheConfigError, "this cache has no VRAM tier"),
     ],
@@ -465,6 +465,9 @@ class DeviceContent:
 
     def __init__(self, memory: bytearray) -> None:
         self._memory = memory
+
+    def is_intact(self) -> bool:
+        return True
 
     def view(self) -> memoryview:
         raise NoBytesError("the device is not mapped.")
