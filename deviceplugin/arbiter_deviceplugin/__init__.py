@@ -7,8 +7,10 @@
 `lifetimes`       pure: when a start or a pod is over
 `target`          pure: what a container is told
 `gpunode`         pure: what the node says of itself
+`monitor`         pure: who uses more than it may hold
 `conflicts`       pure: whether others offer the same GPUs
 `backends`        I/O: where GPUs are read from; `inventory` keeps the last reading
+`enforcement`     I/O: limits of running containers, and which rung of the ladder holds
 `kubelet`         I/O: what we ask of the kubelet
 `registration`    I/O: keeps the plugin known to it
 `plugin`          I/O: its five questions, translated; `offer` is the list that it is shown

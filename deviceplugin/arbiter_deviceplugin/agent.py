@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from prometheus_client import REGISTRY
+
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.policy import Policy
 from arbiter.transitions import GpusChanged, PodsListed, PodVanished, PolicyChanged
@@ -18,11 +20,13 @@ from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.conflicts import foreign_offers
 from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.disk import Disk
+from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.gpunode import NodeFacts
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
-from arbiter_deviceplugin.lifetimes import Lifetimes
-from arbiter_deviceplugin.metrics import VRAM
+from arbiter_deviceplugin.lifetimes import Lifetimes, control_groups
+from arbiter_deviceplugin.metrics import MemoryCollector
+from arbiter_deviceplugin.monitor import Monitor
 from arbiter_deviceplugin.offer import Offer
 from arbiter_deviceplugin.plugin import Plugin
 from arbiter_deviceplugin.pods import NodePods
@@ -36,8 +40,11 @@ from arbiter_kube.api.qualitypolicy import policy_in_force
 from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
 from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector, Synced
 from arbiter_kube.client.backoff import Backoff
+from arbiter_kube.client.events import EventRecorder
 
 _log = logging.getLogger(__name__)
+
+COMPONENT = "arbiter-device-plugin"
 
 _EAGER_LOOK, _CALM_LOOK = 0.2, 2.0
 """Seconds between two looks at processes: while somebody's bytes wait for it, and else."""
@@ -85,12 +92,14 @@ class Agent:
             disk=disk,
             run_dir=settings.run_dir,
         )
+        self._enforcer = Enforcer(backend, inventory)
         self._publisher = Publisher(client, node=settings.node, facts=self._facts)
         self._carrier = Carrier(
             disk=disk,
             allocations=self._allocations,
             run_dir=settings.run_dir,
             inventory=inventory,
+            enforcer=self._enforcer,
             policy=Policy(),
             names=_names(settings.node, inventory),
             latest=self._pods.asking_of,
@@ -112,6 +121,9 @@ class Agent:
         self._lifetimes = Lifetimes()
         self._boot_id = _boot_id(settings.proc_dir)
         self._pods_changed = asyncio.Event()
+        self._events = EventRecorder(client, component=COMPONENT)
+        self._monitor = Monitor(settings.node)
+        REGISTRY.register(MemoryCollector(settings.node, self._facts))
         self._pods_listed = asyncio.Event()
         self._processes_shown = asyncio.Event()
 
@@ -140,6 +152,7 @@ class Agent:
                 self._watch_processes,
                 self._keep_house,
                 self._publish_when_listed,
+                self._events.run,
             ):
                 tasks.create_task(part(), name=part.__qualname__)
 
@@ -238,6 +251,10 @@ class Agent:
             if exited is not None:
                 _log.info("container exited pod=%s start=%d", pod.key, start.number)
                 await self._carrier.tell(exited)
+        await self._enforcer.see(control_groups(released, pods, alive))
+        facts = self._facts()
+        for notice in self._monitor.look(facts.grants, facts.pods, facts.reading):
+            self._events.record(notice)
         for ended in self._lifetimes.ended(self._carrier.statuses(), pods, alive):
             await self._carrier.tell(ended)
         return self._lifetimes.is_waiting
@@ -272,8 +289,6 @@ class Agent:
     def _publish_offer(self) -> None:
         gpus = self._inventory.reading.gpus
         self._offer.publish(offered(gpus, unit=self._unit, withheld=bool(self._foreign())))
-        for gpu in gpus:
-            VRAM.labels(self._settings.node, gpu.uuid, "usable").set(gpu.usable)
         self._publisher.wake()
 
     def _foreign(self) -> tuple[str, ...]:
@@ -293,6 +308,7 @@ class Agent:
             pods=pods,
             listed=self._admission.listed,
             foreign=self._foreign(),
+            rungs={gpu.uuid: self._enforcer.rung(gpu) for gpu in self._inventory.reading.gpus},
         )
 
 

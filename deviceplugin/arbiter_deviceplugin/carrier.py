@@ -46,6 +46,7 @@ from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
 from arbiter_deviceplugin.directory import Applied, ContainerDirectory
 from arbiter_deviceplugin.disk import Disk, StateError
+from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.lifetimes import Start
 from arbiter_deviceplugin.metrics import SHRINKS_OVERDUE, STARTS_HELD
@@ -106,6 +107,7 @@ class Carrier:
         allocations: Allocations,
         run_dir: Path,
         inventory: Inventory,
+        enforcer: Enforcer,
         policy: Policy,
         names: Mapping[GpuUuid, str],
         latest: Callable[[PodUid], GpuPod | None],
@@ -115,6 +117,7 @@ class Carrier:
         self._allocations = allocations
         self._run_dir = run_dir
         self._inventory = inventory
+        self._enforcer = enforcer
         self._latest = latest
         self._changed = changed
         self.policy = policy
@@ -154,6 +157,8 @@ class Carrier:
         """Serves events until it is cancelled; raises what kept an action from being carried out."""
         for allocation in self._allocations.claimed():
             await self._open(allocation)
+        for record in self._records.values():
+            await self._enforcer.follow(record)
         try:
             while True:
                 await self._handle(await self._next())
@@ -311,11 +316,13 @@ class Carrier:
             name = record.name or record.uid
             raise StateError(f"the record of {name} is not on the disk after {_SAVE_LIMIT:g} s.") from error
         self._records[record.uid] = record
+        await self._enforcer.follow(record)
 
     async def _forget(self, uid: PodUid) -> None:
         _log.info("container forgotten pod=%s", self._name(uid))
         await asyncio.to_thread(self._disk.delete_record, uid)
         self._records.pop(uid, None)
+        self._enforcer.forget(uid)
         for allocation in self._allocations.all_of_pod(uid):
             await self.discard(allocation)
 
@@ -335,7 +342,8 @@ class Carrier:
         at = self.clock.now()
         reading = await self._inventory.refresh()
         if reading is not None:
-            await self._tell(Measured(uid=uid, vram=reading.use_of(pod.key), at=at))
+            gpus = next((status.gpus for status in self._engine.statuses() if status.uid == uid), pod.gpus)
+            await self._tell(Measured(uid=uid, vram=reading.use_of((pod.key, pod.local_uid), gpus), at=at))
 
     async def _publish(self, uid: PodUid) -> None:
         """Tells the container its grant as it stands, in the words of the newest decision."""

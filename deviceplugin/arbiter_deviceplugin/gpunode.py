@@ -6,12 +6,15 @@ Pure. Imports the API's models and the engine's statuses.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.transitions import GrantStatus
 from arbiter.units import MIB, format_bytes
 from arbiter_deviceplugin.backends import Gpu, Reading
+from arbiter_deviceplugin.enforcement import Enforcement
 from arbiter_deviceplugin.matching import ListedContainer
+from arbiter_deviceplugin.monitor import measured_use, offenders
 from arbiter_deviceplugin.slices import count_by_gpu
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpunode import (
@@ -33,7 +36,10 @@ USE_STEP = 256 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """Everything that the status is made of. `unit` is the bytes of a slice in force, `wanted_unit` the setting's."""
+    """Everything that the status is made of. `unit` is the bytes of a slice in force, `wanted_unit` the setting's.
+
+    `rungs` says how firmly grants are held on each GPU; none where a GPU is missing.
+    """
 
     version: str
     boot_id: str
@@ -45,6 +51,11 @@ class NodeFacts:
     pods: Mapping[PodUid, GpuPod]
     listed: tuple[ListedContainer, ...]
     foreign: tuple[str, ...]
+    rungs: Mapping[GpuUuid, Enforcement]
+
+    def rung(self, gpu: Gpu) -> Enforcement:
+        """How firmly grants are held on this GPU."""
+        return self.rungs.get(gpu.uuid, Enforcement.NONE)
 
 
 def node_status(facts: NodeFacts, *, before: GpuNodeStatus | None, now: datetime) -> GpuNodeStatus:
@@ -85,14 +96,16 @@ def _gpu(gpu: Gpu, facts: NodeFacts) -> GpuStatus:
         used=None if gpu.used is None else _stepped(gpu.used),
         healthy=gpu.healthy,
         reason=gpu.reason,
-        confirmation="trust" if facts.reading.use is None else "measured",
+        enforcement=facts.rung(gpu),
+        confirmation="trust" if gpu.use is None else "measured",
+        links=list(gpu.links),
     )
 
 
 def _grant(status: GrantStatus, facts: NodeFacts) -> GrantOnNode:
     pod = facts.pods.get(status.uid)
     namespace, _, name = status.name.partition("/")
-    measured = facts.reading.use_of(status.name)
+    measured = measured_use(facts.reading, status, pod)
     return GrantOnNode(
         pod_uid=status.uid,
         namespace=namespace,
@@ -132,12 +145,19 @@ def _summary(facts: NodeFacts) -> GpuNodeSummary:
         floors=_shown(sum(pod.slices for pod in pods) * facts.unit),
         granted=_shown(sum(status.granted * len(status.gpus) for status in facts.grants)),
         used=_shown(sum(used)),
+        enforcement=_weakest(facts),
     )
+
+
+def _weakest(facts: NodeFacts) -> Enforcement:
+    """The rung that holds on every GPU."""
+    ladder = list(Enforcement)
+    return max((facts.rung(gpu) for gpu in facts.reading.gpus), key=ladder.index, default=Enforcement.NONE)
 
 
 def _conditions(facts: NodeFacts, before: Iterable[Condition], *, now: datetime) -> list[Condition]:
     known = {condition.type: condition for condition in before}
-    made = (_ready(facts), _conflict(facts), _unit_mismatch(facts), _over(facts))
+    made = (_ready(facts), _conflict(facts), _unit_mismatch(facts), _over(facts), _above_grant(facts))
     return [_dated(condition, known.get(condition.type), now=now) for condition in made]
 
 
@@ -146,7 +166,8 @@ def _ready(facts: NodeFacts) -> Condition:
         offers = ", ".join(facts.foreign)
         return _false("Ready", "Conflict", f"no VRAM is offered, because others offer the same GPUs: {offers}.")
     count = len(facts.reading.gpus)
-    return _true("Ready", "Serving", f"{'1 GPU is' if count == 1 else f'{count} GPUs are'} offered to containers.")
+    offered = f"{'1 GPU is' if count == 1 else f'{count} GPUs are'} offered to containers"
+    return _true("Ready", "Serving", "; ".join((offered, *facts.reading.left_out)) + ".")
 
 
 def _conflict(facts: NodeFacts) -> Condition:
@@ -171,12 +192,28 @@ def _over(facts: NodeFacts) -> Condition:
     return _false("Overcommitted", "WithinUsable", "promised and held memory fits.")
 
 
+def _above_grant(facts: NodeFacts) -> Condition:
+    """Names and not sizes, which are in the grants: the sentence must not change with every allocation."""
+    kind = "MeasuredAboveGrant"
+    found = offenders(facts.grants, facts.pods, facts.reading)
+    if found:
+        who = ", ".join(f"{offender.pod.key} (on {', '.join(offender.gpus)})" for offender in found)
+        return _true(kind, "Offenders", f"more memory than they may hold is used by {who}.")
+    if any(gpu.use is None for gpu in facts.reading.gpus):
+        return _condition(kind, "Unknown", "NotMeasured", "the driver cannot tell which container uses how much.")
+    return _false(kind, "WithinGrants", "no container uses more memory than it may hold.")
+
+
 def _true(kind: str, reason: str, message: str) -> Condition:
-    return Condition(type=kind, status="True", reason=reason, message=message, last_transition_time=_NEVER)
+    return _condition(kind, "True", reason, message)
 
 
 def _false(kind: str, reason: str, message: str) -> Condition:
-    return Condition(type=kind, status="False", reason=reason, message=message, last_transition_time=_NEVER)
+    return _condition(kind, "False", reason, message)
+
+
+def _condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str, message: str) -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=_NEVER)
 
 
 def _dated(condition: Condition, before: Condition | None, *, now: datetime) -> Condition:

@@ -11,7 +11,6 @@ from arbiter_kube.client.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
-_INTERVAL = 0.5
 _PATIENCE = 3
 """Failed readings in a row, before the GPUs count as not healthy: one transient error must not stop a node."""
 
@@ -37,7 +36,7 @@ class Inventory:
     async def run(self) -> None:
         """Reads again and again until it is cancelled."""
         while True:
-            await asyncio.sleep(_INTERVAL)
+            await self._backend.idle()
             await self.refresh()
 
     async def change(self) -> None:

@@ -29,6 +29,7 @@ class Lifetimes:
     _containers: dict[tuple[PodUid, int], str] = field(default_factory=dict)
     _exited: set[tuple[PodUid, int]] = field(default_factory=set)
     _absent: frozenset[PodUid] = frozenset()
+    _local_uids: dict[PodUid, PodUid] = field(default_factory=dict)
     is_waiting: bool = False
     """Whether a pod is over that may have a process still."""
 
@@ -61,7 +62,10 @@ class Lifetimes:
         finished = {status.uid: status for status in statuses if _is_finished(pods.get(status.uid))}
         exited = {uid for uid, status in finished.items() if (uid, status.start) in self._exited}
         over = finished.keys() | {status.uid for status in statuses if status.gone}
-        absent = frozenset(over - alive.pods)
+        self._local_uids.update(
+            {uid: pods[uid].local_uid for uid in (status.uid for status in statuses) if uid in pods}
+        )
+        absent = frozenset(uid for uid in over if self._local_uids.get(uid, uid) not in alive.pods)
         ended = sorted(exited | (absent & self._absent))
         self._absent = absent
         self.is_waiting = len(over) > len(ended)
@@ -72,6 +76,7 @@ class Lifetimes:
     def _forget(self, uid: PodUid) -> None:
         self._containers = {key: container for key, container in self._containers.items() if key[0] != uid}
         self._exited = {key for key in self._exited if key[0] != uid}
+        self._local_uids.pop(uid, None)
 
 
 def _is_finished(pod: Pod | None) -> bool:
@@ -88,3 +93,14 @@ def _began_after(status: ContainerStatus, released_at: float) -> bool:
     state = status.state.running or status.state.terminated
     began = state.started_at if state else None
     return began is not None and began.timestamp() > released_at
+
+
+def control_groups(released: Mapping[PodUid, Start], pods: Mapping[PodUid, Pod], alive: Alive) -> dict[PodUid, str]:
+    """The control groups of the containers that were let go, as far as they run."""
+    groups = {}
+    for uid, start in released.items():
+        status = pods[uid].container_status(start.container) if uid in pods else None
+        group = alive.groups.get(container_id(status)) if status else None
+        if group is not None:
+            groups[uid] = group
+    return groups

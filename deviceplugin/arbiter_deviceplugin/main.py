@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from arbiter.ids import NodeName
-from arbiter_deviceplugin.agent import Agent, Settings, serve
+from arbiter_deviceplugin.agent import COMPONENT, Agent, Settings, serve
 from arbiter_deviceplugin.backends import Backend
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
 from arbiter_deviceplugin.backends.simulated import SimulatedBackend
@@ -16,8 +16,6 @@ from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import serve_health
 from arbiter_kube.client.process import ConfigurationError, add_common_arguments, add_flag, run_process
 
-COMPONENT = "arbiter-device-plugin"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The agent's flags."""
@@ -28,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "--kubelet-dir", type=Path, default="/var/lib/kubelet", help="the kubelet's directory")
     add_flag(parser, "--state-dir", type=Path, default="/var/lib/arbiter", help="what must survive a restart")
     add_flag(parser, "--run-dir", type=Path, default="/run/arbiter/containers", help="the containers' directories")
+    add_flag(
+        parser,
+        "--ignored-xids",
+        type=_xids,
+        default="",
+        help="XIDs, as 63,94, that leave a GPU healthy; those of applications do so anyway",
+    )
     add_flag(parser, "--proc-dir", type=Path, default="/proc", help="the host's processes")
 
 
@@ -75,7 +80,15 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _backend(args: argparse.Namespace) -> Backend:
     if args.backend == "nvml":
-        return NvmlBackend()
+        return NvmlBackend(proc=args.proc_dir, ignored_xids=args.ignored_xids)
     if args.simulated_gpus is None:
         raise ConfigurationError("--simulated-gpus (or ARBITER_SIMULATED_GPUS) is missing; write the YAML file's path.")
     return SimulatedBackend(args.simulated_gpus)
+
+
+def _xids(text: str) -> frozenset[int]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    wrong = [word for word in words if not word.isdigit()]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]} is no XID; write numbers with commas, as 63,94.")
+    return frozenset(int(word) for word in words)

@@ -12,6 +12,8 @@ import yaml
 from arbiter.ids import GpuUuid
 from arbiter_deviceplugin.backends import BackendError, Gpu, Reading
 
+_INTERVAL = 0.5
+
 
 class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +59,14 @@ class SimulatedBackend:
         """
         return await asyncio.to_thread(self._read)
 
+    async def idle(self) -> None:
+        """A moment: the file is all that there is to watch."""
+        await asyncio.sleep(_INTERVAL)
+
+    async def limit(self, gpu: GpuUuid, control_group: str, size: int) -> None:  # noqa: ARG002 - the Protocol's
+        """Nothing is enforced by a file."""
+        raise BackendError("Simulated GPUs enforce no limits.")
+
     async def close(self) -> None:
         """Nothing is held open."""
 
@@ -74,8 +84,6 @@ class SimulatedBackend:
 
 def _parse(text: str) -> Reading:
     file = _File.model_validate(yaml.safe_load(text))
-    gpus = (Gpu(**gpu.model_dump(exclude={"uuid"}), uuid=GpuUuid(gpu.uuid)) for gpu in file.gpus)
-    return Reading(
-        gpus=tuple(sorted(gpus, key=lambda gpu: gpu.index)),
-        use=None if file.use is None else {entry.pod: entry.vram for entry in file.use},
-    )
+    use = None if file.use is None else {entry.pod: entry.vram for entry in file.use}
+    gpus = (Gpu(**gpu.model_dump(exclude={"uuid"}), uuid=GpuUuid(gpu.uuid), use=use) for gpu in file.gpus)
+    return Reading(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.index)))

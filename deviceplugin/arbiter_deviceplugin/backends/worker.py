@@ -7,6 +7,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from arbiter_deviceplugin.backends import BackendError
@@ -26,6 +27,11 @@ class Worker:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._stuck = False
         threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call has not returned in time, and still has not."""
+        return self._stuck
 
     def stop(self) -> None:
         """Ends the thread once its calls have returned."""
@@ -57,7 +63,8 @@ class Worker:
                 value = call()
             except Exception as raised:  # handed to whoever asked, of whatever kind it is
                 error = raised
-            loop.call_soon_threadsafe(settle, value, error)
+            with suppress(RuntimeError):  # the loop may have been closed while the call hung
+                loop.call_soon_threadsafe(settle, value, error)
 
         self._jobs.put(job)
         try:

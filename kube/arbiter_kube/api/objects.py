@@ -244,6 +244,15 @@ class Pod(_Object, frozen=True, kw_only=True):
         return PodUid(self.metadata.uid)
 
     @property
+    def local_uid(self) -> PodUid:
+        """The UID by which its kubelet and its control groups know it.
+
+        A static pod has one of the kubelet's own, which its mirror bears as an annotation (the kubelet runs no other
+        pod that has it).
+        """
+        return PodUid(self.metadata.annotations.get("kubernetes.io/config.mirror") or self.metadata.uid)
+
+    @property
     def node(self) -> NodeName | None:
         """The node that it is bound to; None while it waits for one."""
         return self.spec.node_name or None

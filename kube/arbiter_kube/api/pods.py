@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 class GpuPod:
     """A pod that asks for VRAM. `slices` is what the kubelet reserves in all; times are seconds since the epoch.
 
+    `local_uid` is the UID by which its kubelet and its control groups know it.
     `owner` is the controller that made it and its replicas.
     """
 
@@ -40,6 +41,7 @@ class GpuPod:
     terminating: bool = False
     ready: bool = False
     scheduler_name: str = ""
+    local_uid: str = ""
     owner: OwnerUid | None = None
 
     @property
@@ -80,6 +82,7 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
         terminating=pod.is_terminating,
         ready=status is not None and status.ready,
         scheduler_name=pod.spec.scheduler_name,
+        local_uid=pod.local_uid,
         owner=next((OwnerUid(owner.uid) for owner in pod.metadata.owner_references if owner.controller), None),
     )
 

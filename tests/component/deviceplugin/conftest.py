@@ -55,7 +55,15 @@ async def cable(api: ControlPlane) -> AsyncIterator[Cable]:
 
 
 @pytest.fixture
-async def site(api: ControlPlane, place: Place, kubelet: FakeKubelet, cable: Cable) -> AsyncIterator[Site]:
+def flags() -> tuple[str, ...]:
+    """What the agent is started with beside what every agent is."""
+    return ()
+
+
+@pytest.fixture
+async def site(
+    api: ControlPlane, place: Place, kubelet: FakeKubelet, cable: Cable, flags: tuple[str, ...]
+) -> AsyncIterator[Site]:
     """Two GPUs of 12 GiB; the agent is running and registered."""
     node = f"node-{secrets.token_hex(4)}"
     async with await KubeClient.connect(api.admin_kubeconfig, component="test") as client:
@@ -66,7 +74,7 @@ async def site(api: ControlPlane, place: Place, kubelet: FakeKubelet, cable: Cab
         agent = AgentProcess(kubeconfig, node=node, place=place)
         site = Site(client=client, node=node, place=place, kubelet=kubelet, agent=agent)
         await site.open()
-        agent.start()
+        agent.start(*flags)
         await agent.ready()
         await eventually(lambda: kubelet.healthy, "offered slices")
         yield site

@@ -117,4 +117,5 @@ async def test_conditions_say_what_to_expect_of_a_node_that_is_well(site: Site) 
         "Conflict": ("False", "OneOwner"),
         "UnitMismatch": ("False", "InForce"),
         "Overcommitted": ("False", "WithinUsable"),
+        "MeasuredAboveGrant": ("Unknown", "NotMeasured"),
     }

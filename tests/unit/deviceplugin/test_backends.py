@@ -1,6 +1,7 @@
 """The simulated GPUs, what happens while GPUs cannot be read, and the list that the kubelet is shown."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from arbiter_deviceplugin.backends.simulated import SimulatedBackend
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.offer import Offer
 from arbiter_deviceplugin.slices import Slice, SliceId
+from tests.unit.deviceplugin.builders import GPU, Scripted
 
 FILE = """
 gpus:
@@ -21,16 +23,15 @@ use:
 - {pod: team/chat, vram: 7}
 """
 
-GPU = Gpu(uuid=GpuUuid("GPU-a"), index=0, name="SIM", total=12 * GIB, reserved=0, used=5)
-
 
 async def test_simulated_gpus_are_what_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "gpus.yaml"
     path.write_text(FILE)
+    use = {"team/chat": 7}
 
     assert await SimulatedBackend(path).read() == Reading(
         gpus=(
-            Gpu(uuid=GpuUuid("GPU-a"), index=0, name="SIM", total=12 * GIB, reserved=GIB, used=5),
+            Gpu(uuid=GpuUuid("GPU-a"), index=0, name="SIM", total=12 * GIB, reserved=GIB, used=5, use=use),
             Gpu(
                 uuid=GpuUuid("GPU-b"),
                 index=1,
@@ -40,9 +41,9 @@ async def test_simulated_gpus_are_what_the_file_says(tmp_path: Path) -> None:
                 used=0,
                 healthy=False,
                 reason="XID 79",
+                use=use,
             ),
         ),
-        use={"team/chat": 7},
     )
 
 
@@ -57,9 +58,9 @@ async def test_simulated_gpus_are_what_the_file_says(tmp_path: Path) -> None:
 )
 async def test_what_a_pod_uses_by_the_file_is(tmp_path: Path, use: str, measured: int | None) -> None:
     path = tmp_path / "gpus.yaml"
-    path.write_text(f"gpus: []\n{use}\n")
+    path.write_text(f"gpus: [{{uuid: GPU-a, index: 0, total: 1}}]\n{use}\n")
 
-    assert (await SimulatedBackend(path).read()).use_of("team/chat") == measured
+    assert (await SimulatedBackend(path).read()).use_of(("team/chat",), (GpuUuid("GPU-a"),)) == measured
 
 
 async def test_the_file_is_read_again_when_it_was_replaced(tmp_path: Path) -> None:
@@ -70,7 +71,21 @@ async def test_the_file_is_read_again_when_it_was_replaced(tmp_path: Path) -> No
     (tmp_path / "new").write_text(FILE.replace("vram: 7", "vram: 8"))
     (tmp_path / "new").replace(path)
 
-    assert (before.use, (await backend.read()).use) == ({"team/chat": 7}, {"team/chat": 8})
+    after = await backend.read()
+    assert [reading.gpus[0].use for reading in (before, after)] == [{"team/chat": 7}, {"team/chat": 8}]
+
+
+def test_the_use_of_several_gpus_is_that_of_the_most_used_and_unknown_where_one_cannot_tell() -> None:
+    a, b, c = (
+        replace(GPU, uuid=GpuUuid(name), use=use) for name, use in (("a", {"x": 3}), ("b", {"x": 5}), ("c", None))
+    )
+    reading = Reading(gpus=(a, b, c))
+
+    assert reading.use_of(("x",), (a.uuid, b.uuid)) == 5
+    assert reading.use_of(("other", "x"), (a.uuid,)) == 3
+    assert reading.use_of(("x",), (a.uuid, c.uuid)) is None
+    assert reading.use_of(("x",), (a.uuid, GpuUuid("not there"))) is None
+    assert reading.use_of(("x",), ()) is None
 
 
 @pytest.mark.parametrize("text", ["", "gpus: 3", "gpus: [{uuid: a}]", "gpus: [", "gpus: []\nmore: 1"])
@@ -82,33 +97,14 @@ async def test_a_file_that_makes_no_sense_is_an_error_that_names_it(tmp_path: Pa
         await SimulatedBackend(path).read()
 
 
-class Scripted:
-    """A backend that answers what it is told to."""
-
-    vendor = "scripted"
-    shows_gpus = False
-
-    def __init__(self, *answers: Reading | None) -> None:
-        self._answers = list(answers)
-
-    async def read(self) -> Reading:
-        answer = self._answers.pop(0)
-        if answer is None:
-            raise BackendError("driver away.")
-        return answer
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
 async def test_gpus_count_as_failed_after_three_readings_that_failed_in_a_row() -> None:
-    good = Reading(gpus=(GPU,), use={"team/chat": 7})
+    good = Reading(gpus=(replace(GPU, use={"team/chat": 7}),))
     inventory = Inventory(Scripted(good, None, None, good, None, None, None, good))
     seen = []
     for _ in range(8):
         await inventory.refresh()
         seen.append([(gpu.healthy, gpu.reason) for gpu in inventory.reading.gpus])
-        assert inventory.reading.use == good.use
+        assert [gpu.use for gpu in inventory.reading.gpus] == [{"team/chat": 7}]
 
     assert seen == [[(True, None)]] * 6 + [[(False, "driver away.")], [(True, None)]]
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,32 +12,20 @@ import pytest
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
 from arbiter.transitions import PodsListed, PodVanished, Record
-from arbiter.units import GIB
 from arbiter_deviceplugin import carrier as carriers
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
-from arbiter_deviceplugin.backends import Gpu, Reading
+from arbiter_deviceplugin.backends import Reading
 from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.disk import Disk, StateError
+from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.slices import SliceId
 from arbiter_kube.api.pods import GpuPod
+from tests.unit.deviceplugin.builders import GPU, Scripted
 from tests.unit.extender.builders import a_pod
 
 CHAT = a_pod("chat").bound("n1", "a").pod
-
-
-class OneGpu:
-    """12 GiB that nobody uses."""
-
-    vendor = "simulated"
-    shows_gpus = False
-
-    async def read(self) -> Reading:
-        return Reading(gpus=(Gpu(uuid=GpuUuid("a"), index=0, name="SIM", total=12 * GIB, reserved=0),))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
 
 class Bench:
@@ -51,6 +40,7 @@ class Bench:
             allocations=self.allocations,
             run_dir=root / "run",
             inventory=inventory,
+            enforcer=Enforcer(Scripted(), inventory),
             policy=Policy(),
             names={},
             latest=self.exists.get,
@@ -70,7 +60,7 @@ class Bench:
 
 @asynccontextmanager
 async def running(root: Path, disk: Disk | None = None) -> AsyncIterator[Bench]:
-    inventory = Inventory(OneGpu())
+    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))))
     await inventory.first()
     bench = Bench(root, disk or Disk(root / "state"), inventory)
     task = asyncio.create_task(bench.carrier.run())
@@ -132,7 +122,7 @@ async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carriers, "_SAVE_LIMIT", 0.05)
-    inventory = Inventory(OneGpu())
+    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))))
     await inventory.first()
     disk = HangingDisk(tmp_path / "state")
     bench = Bench(tmp_path, disk, inventory)

@@ -1,16 +1,23 @@
 """What the node says of itself."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from arbiter.ids import GpuUuid
+import pytest
+from prometheus_client import CollectorRegistry
+
+from arbiter.ids import GpuUuid, NodeName
 from arbiter.transitions import GrantState as EngineState
 from arbiter.transitions import GrantStatus
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.backends import Gpu, Reading
+from arbiter_deviceplugin.enforcement import Enforcement
 from arbiter_deviceplugin.gpunode import NodeFacts, node_status, without_use
 from arbiter_deviceplugin.matching import ListedContainer
+from arbiter_deviceplugin.metrics import MemoryCollector
+from arbiter_deviceplugin.monitor import Monitor
 from arbiter_deviceplugin.slices import SliceId
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode, GrantState, SliceCount
 from arbiter_kube.api.objects import ObjectKey
@@ -51,7 +58,13 @@ FACTS = NodeFacts(
         ListedContainer(ObjectKey("team", "web"), "main"),
     ),
     foreign=(),
+    rungs={},
 )
+
+
+def using(use: Mapping[str, int], facts: NodeFacts = FACTS) -> NodeFacts:
+    """The same, where pods were seen to use so much of the GPU."""
+    return replace(facts, reading=Reading(gpus=(replace(facts.reading.gpus[0], use=use),)))
 
 
 def status(facts: NodeFacts = FACTS, *, before: GpuNodeStatus | None = None, now: datetime = NOW) -> GpuNodeStatus:
@@ -63,9 +76,7 @@ def conditions(facts: NodeFacts) -> dict[str, str]:
 
 
 def test_a_grant_is_told_with_what_it_may_hold_and_what_it_uses() -> None:
-    used = replace(FACTS, reading=replace(FACTS.reading, use={"team/chat": 9300 * MIB}))
-
-    assert status(used).grants == [
+    assert status(using({"team/chat": 9300 * MIB})).grants == [
         GrantOnNode(
             pod_uid=uid("chat"),
             namespace="team",
@@ -86,7 +97,7 @@ def test_a_grant_is_told_with_what_it_may_hold_and_what_it_uses() -> None:
 
 
 def test_a_container_that_a_node_sees_using_nothing_is_measured_and_not_trusted() -> None:
-    seen = status(replace(FACTS, reading=replace(FACTS.reading, use={})))
+    seen = status(using({}))
     unseen = status()
 
     assert (seen.grants[0].measured, seen.gpus[0].confirmation) == (0, "measured")
@@ -133,7 +144,13 @@ def test_conditions_keep_the_time_of_their_last_transition() -> None:
 
     since = {condition.type: condition.last_transition_time for condition in later.conditions}
     changed, unchanged = (NOW + timedelta(hours=1)).replace(microsecond=0), NOW.replace(microsecond=0)
-    assert since == {"Ready": changed, "Conflict": changed, "UnitMismatch": unchanged, "Overcommitted": unchanged}
+    assert since == {
+        "Ready": changed,
+        "Conflict": changed,
+        "UnitMismatch": unchanged,
+        "Overcommitted": unchanged,
+        "MeasuredAboveGrant": unchanged,
+    }
 
 
 def test_a_gpu_that_shrank_below_what_is_held_is_overcommitted() -> None:
@@ -151,3 +168,81 @@ def test_the_gpus_that_are_offered_are_counted() -> None:
         "1 GPU is offered to containers.",
         "2 GPUs are offered to containers.",
     ]
+
+
+def test_what_is_left_out_is_said_where_people_look_whether_all_is_well() -> None:
+    left_out = replace(FACTS, reading=replace(FACTS.reading, left_out=("GPU 1 (b) is in MIG mode",)))
+
+    assert status(left_out).conditions[0].message == "1 GPU is offered to containers; GPU 1 (b) is in MIG mode."
+
+
+def test_the_summary_names_the_rung_that_holds_on_every_gpu() -> None:
+    gpu = replace(FACTS.reading.gpus[0], links=(GpuUuid("b"),))
+    both = replace(FACTS, reading=Reading(gpus=(gpu, replace(gpu, uuid=GpuUuid("b"), index=1, links=()))))
+    made = status(replace(both, rungs={GpuUuid("a"): Enforcement.DMEM, GpuUuid("b"): Enforcement.MONITOR}))
+
+    assert [(gpu.enforcement, gpu.links) for gpu in made.gpus] == [("dmem", ["b"]), ("monitor", [])]
+    assert made.summary.enforcement == "monitor"
+    assert status().summary.enforcement == "none"
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        pytest.param(10 * GIB + 64 * MIB, ("False", "WithinGrants"), id="within the tolerance of what it may hold"),
+        pytest.param(10 * GIB + 65 * MIB, ("True", "Offenders"), id="beyond it"),
+    ],
+)
+def test_a_container_is_an_offender_when_it_uses_more_than_it_may_hold(use: int, expected: tuple[str, str]) -> None:
+    condition = status(using({"team/chat": use})).conditions[-1]
+
+    assert (condition.type, condition.status, condition.reason) == ("MeasuredAboveGrant", *expected)
+
+
+def test_offenders_are_named_with_their_gpus_and_without_figures_that_change_all_the_time() -> None:
+    message = "more memory than they may hold is used by team/chat (on a)."
+
+    assert [status(using({"team/chat": use})).conditions[-1].message for use in (11 * GIB, 12 * GIB)] == [message] * 2
+
+
+def test_where_nobody_can_tell_who_uses_what_nobody_is_said_to_keep_to_their_grants() -> None:
+    condition = status().conditions[-1]
+
+    assert (condition.status, condition.reason) == ("Unknown", "NotMeasured")
+
+
+def test_static_pods_are_measured_by_the_uid_that_their_kubelet_gave_them() -> None:
+    mirrored = replace(FACTS, pods={uid("chat"): replace(POD, local_uid="0" * 32)})
+
+    assert status(using({"0" * 32: 3 * GIB}, mirrored)).grants[0].measured == 3 * GIB
+
+
+def test_an_offender_is_told_of_when_it_begins_and_again_when_it_begins_anew() -> None:
+    monitor = Monitor(NodeName("n1"))
+    told = []
+    for use in (1, 11, 12, 1, 11):
+        facts = using({"team/chat": use * GIB})
+        told.append([notice.message for notice in monitor.look(facts.grants, facts.pods, facts.reading)])
+
+    sentence = "uses 11264Mi of a on n1 and may hold 10240Mi: it takes memory that was promised to others."
+    assert told == [[], [sentence], [], [], [sentence]]
+
+
+def test_metrics_tell_memory_by_its_use_and_who_takes_too_much() -> None:
+    facts = using({"team/chat": 11 * GIB})
+    registry = CollectorRegistry()
+    registry.register(MemoryCollector(NodeName("n1"), lambda: facts))
+
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+    }
+    assert told == {
+        ("arbiter_gpu_vram_bytes", "n1", "a", "usable"): 12 * GIB,
+        ("arbiter_gpu_vram_bytes", "n1", "a", "floors"): 4 * GIB,
+        ("arbiter_gpu_vram_bytes", "n1", "a", "granted"): 9256 * MIB,
+        ("arbiter_gpu_vram_bytes", "n1", "a", "held"): 10 * GIB,
+        ("arbiter_gpu_vram_bytes", "n1", "a", "used"): 9300 * MIB,
+        ("arbiter_measured_above_grant_bytes", "n1", "team", "chat"): GIB,
+    }

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.transitions import Ended, Exited, GrantState, GrantStatus
-from arbiter_deviceplugin.lifetimes import Lifetimes, Start
-from arbiter_deviceplugin.processes import Alive, alive_in
+from arbiter_deviceplugin.lifetimes import Lifetimes, Start, control_groups
+from arbiter_deviceplugin.processes import Alive
 from arbiter_kube.api.objects import (
     ContainerState,
     ContainerStateRunning,
@@ -134,12 +134,25 @@ def test_a_live_pod_without_processes_has_not_ended() -> None:
     assert ends((False, seen, NOBODY), (False, seen, NOBODY)) == [[], []]
 
 
-def test_pods_and_containers_are_found_in_the_paths_of_either_cgroup_driver() -> None:
-    underscored = UID.replace("-", "_")
-    texts = [
-        f"11:memory:/kubepods/besteffort/pod{UID}/{OLD}\n1:name=systemd:/kubepods/besteffort/pod{UID}/{OLD}\n",
-        f"0::/kubepods.slice/kubepods-pod{underscored}.slice/cri-containerd-{NEW}.scope\n",
-        "0::/system.slice/containerd.service\n",
+def test_a_static_pod_whose_mirror_was_deleted_has_not_ended_while_its_processes_live() -> None:
+    lifetimes, kubelets = Lifetimes(), PodUid("0" * 32)
+    mirror = pod(NEW, running=True)
+    annotations: dict[str, str] = {"kubernetes.io/config.mirror": kubelets}
+    mirror = Pod(metadata=ObjectMeta(uid=UID, annotations=annotations), status=mirror.status)
+    alive = Alive(frozenset({kubelets}), frozenset({NEW}))
+    lifetimes.ended([grant(gone=False)], {UID: mirror}, alive)
+
+    assert [lifetimes.ended([grant(gone=True)], {}, seen) for seen in (alive, alive, NOBODY, NOBODY)] == [
+        [],
+        [],
+        [],
+        [Ended(UID)],
     ]
 
-    assert alive_in(texts) == Alive(frozenset({UID}), frozenset({OLD, NEW}))
+
+def test_the_control_groups_of_running_containers_are_those_of_their_present_starts() -> None:
+    alive = Alive(frozenset({UID}), frozenset({NEW}), groups={NEW: "/kubepods/x", OLD: "/kubepods/y"})
+    released = {UID: START, PodUid("unseen"): START}
+
+    assert control_groups(released, {UID: pod(NEW, running=True)}, alive) == {UID: "/kubepods/x"}
+    assert control_groups(released, {UID: pod("c" * 64, running=True)}, alive) == {}

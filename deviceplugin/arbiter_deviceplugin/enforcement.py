@@ -1,0 +1,87 @@
+"""How firmly a GPU's grants are held: the ladder's rung of each GPU, and the limits of the rungs that have any.
+
+Thin I/O around the backend's limits. Imports the engine's records and the backends' data types.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+
+from arbiter.ids import GpuUuid, PodUid
+from arbiter.transitions import Record
+from arbiter_deviceplugin.backends import Backend, BackendError, Gpu, Limits
+from arbiter_deviceplugin.inventory import Inventory
+
+_log = logging.getLogger(__name__)
+
+
+class Enforcement(StrEnum):
+    """The rungs, the firmest first: what happens to a container that takes more than it may hold."""
+
+    DMEM = Limits.DMEM.value
+    """The kernel refuses it the memory."""
+    MISC = Limits.MISC.value
+    """The driver refuses it the memory."""
+    MONITOR = "monitor"
+    """It is seen and named."""
+    NONE = "none"
+    """Nobody notices."""
+
+
+class Enforcer:
+    """Keeps the limit of every running container at what it may hold, on GPUs whose driver can limit.
+
+    A limit belongs to the container's control group, which is known once its first process was seen: for that moment
+    after a start the GPU's rung is a lower one.
+    """
+
+    def __init__(self, backend: Backend, inventory: Inventory) -> None:
+        self._backend = backend
+        self._inventory = inventory
+        self._records: dict[PodUid, Record] = {}
+        self._groups: Mapping[PodUid, str] = {}
+        self._in_force: dict[tuple[GpuUuid, str], int] = {}
+
+    async def follow(self, record: Record) -> None:
+        """Takes in what a container may hold now; its limit follows before this returns, if it can be set."""
+        self._records[record.uid] = record
+        await self._apply([record])
+
+    def forget(self, uid: PodUid) -> None:
+        """The container holds nothing any more."""
+        self._records.pop(uid, None)
+
+    async def see(self, groups: Mapping[PodUid, str]) -> None:
+        """Takes in the control groups of the containers that run."""
+        self._groups = groups
+        self._in_force = {key: size for key, size in self._in_force.items() if key[1] in groups.values()}
+        await self._apply(self._records.values())
+
+    def rung(self, gpu: Gpu) -> Enforcement:
+        """What holds on this GPU now, for every container that runs there."""
+        wanted = [wish for record in self._records.values() for wish in self._wishes(record) if wish[0] == gpu.uuid]
+        if gpu.limits is not None and all(self._is_in_force(*wish) for wish in wanted):
+            return Enforcement(gpu.limits.value)
+        return Enforcement.NONE if gpu.use is None else Enforcement.MONITOR
+
+    def _wishes(self, record: Record) -> Iterator[tuple[GpuUuid, str | None, int]]:
+        """The limits that a container should have: GPU, control group (None: not seen yet) and bytes."""
+        if record.released_at is not None:
+            for gpu in record.gpus:
+                yield gpu, self._groups.get(record.uid), record.may_hold
+
+    def _is_in_force(self, gpu: GpuUuid, group: str | None, size: int) -> bool:
+        return group is not None and self._in_force.get((gpu, group)) == size
+
+    async def _apply(self, records: Iterable[Record]) -> None:
+        able = {gpu.uuid for gpu in self._inventory.reading.gpus if gpu.limits is not None}
+        for gpu, group, size in [wish for record in records for wish in self._wishes(record)]:
+            if group is None or gpu not in able or self._is_in_force(gpu, group, size):
+                continue
+            try:
+                await self._backend.limit(gpu, group, size)
+            except BackendError as error:
+                self._in_force.pop((gpu, group), None)
+                _log.warning("limit not set gpu=%s group=%s bytes=%d error=%s", gpu, group, size, error)
+            else:
+                self._in_force[gpu, group] = size
