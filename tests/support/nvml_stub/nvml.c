@@ -168,6 +168,11 @@ const char *nvmlErrorString(int status) {
     }
 }
 
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    int status = is_initialised ? obey(__func__, NULL) : UNINITIALIZED;
+    return status == SUCCESS ? copy("580.95.05", version, length) : status;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     int status = is_initialised ? obey(__func__, NULL) : UNINITIALIZED;
     *count = (unsigned)attached_count;
@@ -196,6 +201,13 @@ int nvmlDeviceGetUUID(char *handle, char *uuid, unsigned length) {
 int nvmlDeviceGetName(char *handle, char *name, unsigned length) {
     ABOUT(handle);
     return copy(gpu->name, name, length);
+}
+
+int nvmlDeviceGetCudaComputeCapability(char *handle, int *major, int *minor) {
+    ABOUT(handle);
+    *major = 9;
+    *minor = 0;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetMinorNumber(char *handle, unsigned *minor) {
