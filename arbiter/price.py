@@ -37,7 +37,7 @@ def lowest_price(curves: Sequence[Curve], room: Room) -> Crossing:
     at_first, headroom = int(room.at_first * scale), int(room.headroom * scale)
 
     def excess_above(number: int) -> int:
-        size = sum(map(mul, weights, [curve.sizes[number] for curve in curves]))
+        size: int = sum(map(mul, weights, [curve.sizes[number] for curve in curves]))
         return size - at_first - (headroom if WHOLE_PRICES[number] >= 1 else 0)
 
     excess = excess_above(0)
