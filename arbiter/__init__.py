@@ -4,7 +4,7 @@
 |---|---|
 | `workload`, `policy`, `demand`, `units`, `ids` | types, priorities, pressure, modes, sizes: what a workload asks for |
 | `calculator`, `coordinator`, `memory` | quality from a type, a priority and the pressure; an account of bytes |
-| `formula`, `curves`, `piecewise`, `equilibrium` | one price per GPU; every quality and size follows from it |
+| `formula`, `curves`, `piecewise`, `price`, `equilibrium` | one price per GPU; every quality and size follows from it |
 | `placement`, `preemption` | on which GPUs a newcomer goes, and who makes room |
 | `transitions` | how bytes change hands: shrink before grow |
 | `detection` | which GPUs this machine has |
