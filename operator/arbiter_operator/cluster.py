@@ -213,10 +213,14 @@ class Cluster:
             return None
         if name not in self._states:
             policy = self.policy_of(name)
+            here = [self._pods[uid] for uid in sorted(self._on_node.get(name, ()))]
             self._states[name] = NodeState(
                 name=name,
                 report=report.status,
-                pods=tuple(self._pods[uid].seen for uid in sorted(self._on_node.get(name, ()))),
+                pods=tuple(known.seen for known in here),
+                ending={
+                    known.seen.uid: at.timestamp() for known in here if (at := known.raw.metadata.deletion_timestamp)
+                },
                 policy=Policy() if policy is None else policy.spec.policy(),
                 policy_name="" if policy is None else policy.metadata.name,
             )
@@ -276,6 +280,10 @@ class Cluster:
 def allocation_key(pod: GpuPod) -> ObjectKey | None:
     """The allocation that a pod names."""
     return None if pod.frozen.allocation is None else ObjectKey(pod.namespace, pod.frozen.allocation)
+
+
+def _ending(pods: Iterable[Pod]) -> dict[PodUid, float]:
+    return {pod.uid: at.timestamp() for pod in pods if (at := pod.metadata.deletion_timestamp) is not None}
 
 
 def _is_older(one: Pod | GpuAllocation | QualityPolicy, other: Pod | GpuAllocation | QualityPolicy) -> bool:

@@ -25,6 +25,7 @@ from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.agenda import Agenda, Mark
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.demands import DemandChange, edits, resolved
+from arbiter_operator.evictor import Evictor
 from arbiter_operator.history import History
 from arbiter_operator.metrics import QUALITY_CHANGES
 from arbiter_operator.node import NodeState
@@ -77,6 +78,7 @@ class Engine:
             cluster, writer=writer, recorder=recorder, history=self._history, rooms=self._rooms, clock=clock
         )
         self._prospects = Prospects()
+        self._evictor = Evictor(writer=writer, recorder=recorder, allocation_of=self._allocation_of, clock=clock)
         self._status_after: dict[ObjectKey, float] = {}
 
     def prices(self) -> dict[tuple[NodeName, GpuUuid], float]:
@@ -129,6 +131,7 @@ class Engine:
         if state is None:
             self._before.pop(name, None)
             self._prices.pop(name, None)
+            self._evictor.forget(name)
             return
         decided = plan(state, before=self._before.get(name))
         self._before[name], self._prices[name] = state, decided.prices
@@ -136,6 +139,9 @@ class Engine:
             self._note_applied(pod, state)
             self._note_found(pod, state)
         await asyncio.gather(*(self._write_target(change, name) for change in decided.changes))
+        again_at = await self._evictor.look(state)
+        if again_at is not None:
+            self._agenda.put(("evictions", name), again_at, lambda: self._cluster.changed_nodes.add(name))
 
     async def _write_target(self, change: PodTarget, node: NodeName) -> None:
         pod, written_at = change.pod, self._clock()

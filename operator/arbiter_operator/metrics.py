@@ -11,6 +11,7 @@ from arbiter.ids import GpuUuid, NodeName
 from arbiter_operator.cluster import Cluster
 
 PREEMPTIONS = Counter("arbiter_preemptions", "Pods that were evicted so that a more important one has room.")
+EVICTIONS = Counter("arbiter_evictions", "Pods that were evicted because their GPU could not keep them.", ["reason"])
 QUALITY_CHANGES = Counter("arbiter_quality_changes", "Targets written whose quality went up or down.", ["direction"])
 
 Prices = Callable[[], dict[tuple[NodeName, GpuUuid], float]]

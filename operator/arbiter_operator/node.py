@@ -32,13 +32,17 @@ class Seat:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once and kept
 class NodeState:
-    """What targets of one node follow from: its agent's report, the pods bound to it, the policy in force."""
+    """What targets of one node follow from: its agent's report, the pods bound to it, the policy in force.
+
+    `ending` has the pods that were deleted, and when (seconds since the epoch) the grace that they were given ends.
+    """
 
     name: NodeName
     report: GpuNodeStatus
     pods: tuple[GpuPod, ...] = ()
     policy: Policy = field(default_factory=Policy)
     policy_name: str = ""
+    ending: Mapping[PodUid, float] = field(default_factory=dict)
 
     @cached_property
     def capacities(self) -> dict[GpuUuid, int]:

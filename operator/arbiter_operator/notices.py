@@ -9,6 +9,7 @@ from arbiter_kube.api.objects import ObjectReference
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, PODS
 from arbiter_kube.client.events import EventType, Notice, reference
+from arbiter_operator.evictions import Eviction
 from arbiter_operator.waiting import Waiting, timeout_message
 
 _NOTEWORTHY = Fraction(1, 100)
@@ -72,6 +73,12 @@ def preempting_notices(
     """A waiting pod gets the room of another."""
     message = f"gets room on {where}: {victim.key} ({victim.demand.priority.value}) was evicted for it"
     return _both(newcomer, allocation, reason="Preempting", message=message)
+
+
+def evicted_notices(eviction: Eviction, *, allocation: GpuAllocation | None) -> list[Notice]:
+    """A pod has to leave because its GPU cannot keep it."""
+    message = f"was evicted: {eviction.message}"
+    return _both(eviction.pod, allocation, reason=eviction.cause, message=message, kind=EventType.WARNING)
 
 
 def found_notices(pod: GpuPod, where: str, *, allocation: GpuAllocation | None) -> list[Notice]:

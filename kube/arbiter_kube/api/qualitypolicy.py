@@ -35,6 +35,7 @@ class QualityPolicySpec(ApiModel):
     start_window: Duration = "3m"
     restore_interval: Duration = "10s"
     overdue: Literal["Wait", "Evict"] = "Wait"
+    gpu_lost_after: Duration = "60s"
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] | None = None
     weight: Annotated[int, Field(ge=0, le=1000)] = 0
     minimum_quality: MinimumQuality | None = None
@@ -63,6 +64,7 @@ class QualityPolicySpec(ApiModel):
             start_window=parse_duration(self.start_window),
             restore_interval=parse_duration(self.restore_interval),
             evict_overdue=self.overdue == "Evict",
+            gpu_lost_after=parse_duration(self.gpu_lost_after),
         )
 
     def demand_defaults(self) -> DemandDefaults:

@@ -156,6 +156,12 @@ class Node:
         }
         await self.report()
 
+    async def gate(self, pod: Pod) -> None:
+        """The container waits until its floor is free."""
+        await self.grant(pod, 0, quality=1.0, state="Gated")
+        self.grants[pod.uid] |= {"granted": None, "applied": None, "quality": None, "waiting": True}
+        await self.report()
+
     async def forget(self, pod: Pod) -> None:
         """The container is gone."""
         del self.grants[pod.uid]

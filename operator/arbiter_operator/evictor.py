@@ -1,0 +1,76 @@
+"""Carries evictions out: remembers how long each GPU has been in trouble, and whom a PodDisruptionBudget protects.
+
+Decisions are in `evictions`. What is remembered is only ever too short: a restart gives everybody their time anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.client import KubeError, TooManyRequests
+from arbiter_kube.client.events import EventRecorder
+from arbiter_operator.evictions import Eviction, Trouble, evictions, next_at, troubles
+from arbiter_operator.metrics import EVICTIONS
+from arbiter_operator.node import NodeState
+from arbiter_operator.notices import evicted_notices
+from arbiter_operator.writer import Writer
+
+AGAIN_AFTER = 10.0
+"""Seconds until a pod that could not be evicted is asked for again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Evictor:
+    """`allocation_of` finds a pod's allocation for its events; `clock`: seconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        recorder: EventRecorder,
+        allocation_of: Callable[[GpuPod], GpuAllocation | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._writer = writer
+        self._recorder = recorder
+        self._allocation_of = allocation_of
+        self._clock = clock
+        self._since: dict[NodeName, dict[tuple[GpuUuid, Trouble], float]] = {}
+        self._spared: dict[PodUid, float] = {}
+
+    async def look(self, state: NodeState) -> float | None:
+        """Evicts whom the node's GPUs can keep no longer; says when to look again, although nothing happened."""
+        now = self._clock()
+        before = self._since.get(state.name, {})
+        since = self._since[state.name] = {each: before.get(each, now) for each in troubles(state, now=now)}
+        self._spared = {uid: until for uid, until in self._spared.items() if until > now}
+        due = evictions(state, now=now, since=since, spared=self._spared.keys())
+        await asyncio.gather(*(self._evict(eviction, now) for eviction in due))
+        later = next_at(state, since=since)
+        retry = now + AGAIN_AFTER if due or any(pod.uid in self._spared for pod in state.pods) else None
+        moments = [moment for moment in (later, retry) if moment is not None and moment > now]
+        return min(moments, default=None)
+
+    def forget(self, node: NodeName) -> None:
+        """A node is gone."""
+        self._since.pop(node, None)
+
+    async def _evict(self, eviction: Eviction, now: float) -> None:
+        pod = eviction.pod
+        try:
+            await self._writer.evict(pod, dry_run=False)
+        except TooManyRequests as error:
+            _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
+            self._spared[pod.uid] = now + AGAIN_AFTER
+            return
+        except KubeError as error:
+            _log.warning("pod not evicted pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
+            return
+        EVICTIONS.labels(eviction.cause).inc()
+        _log.info("pod evicted pod=%s reason=%s message=%s", pod.key, eviction.cause, eviction.message)
+        for notice in evicted_notices(eviction, allocation=self._allocation_of(pod)):
+            self._recorder.record(notice)
