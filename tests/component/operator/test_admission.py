@@ -153,3 +153,17 @@ async def test_a_token_of_no_node_writes_no_gpu_node(
     async with await KubeClient.connect(stolen, component="agent") as client:
         with pytest.raises((Forbidden, Invalid), match=r"GpuNode n .* this token is of no node\."):
             await client.create(GPU_NODES, {"metadata": {"name": "n"}})
+
+
+async def test_a_namespaces_pods_are_at_most_as_important_as_its_label_says(site: Site, namespace: str) -> None:
+    early = ObjectKey(namespace, "early")
+    await site.add_allocation(early, workloadType="LlmInference", priority="Critical")
+    site.kubectl("label", "namespace", namespace, "arbiter.infernum.io/max-priority=Normal")
+    refused = f"above Normal, the highest of namespace {namespace}; ask for less"
+    with pytest.raises(Forbidden, match=f"priority Critical is {refused}"):
+        await site.add_pod(ObjectKey(namespace, "of-early"), allocation="early")
+    with pytest.raises(Forbidden, match=f"priority High is {refused}"):
+        await site.add_pod(ObjectKey(namespace, "inline"), workload_type="LlmInference", priority="UserFacing")
+    with pytest.raises(Forbidden, match=rf"spec\.priority High is {refused}"):
+        await site.add_allocation(ObjectKey(namespace, "late"), workloadType="LlmInference", priority="UserFacing")
+    assert (await site.add_pod(ObjectKey(namespace, "normal"), workload_type="LlmInference")).uid
