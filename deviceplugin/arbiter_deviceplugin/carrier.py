@@ -156,7 +156,8 @@ class Carrier:
     async def run(self) -> None:
         """Serves events until it is cancelled; raises what kept an action from being carried out."""
         for allocation in self._allocations.claimed():
-            await self._open(allocation)
+            self._directories.setdefault(allocation.directory, self._directory(allocation))
+        await self._open_all()
         for record in self._records.values():
             await self._enforcer.follow(record)
         try:
@@ -186,7 +187,10 @@ class Carrier:
             StartRefusedError: not now.
         """
         asked_at = self.clock.now()
-        await self._open(identified.allocation)
+        try:
+            await self._open(identified.allocation)
+        except OSError as error:
+            raise StartRefusedError(f"start held: its directory cannot be made: {error.strerror}") from error
         waiter = _Waiter(identified.pod.uid, asyncio.get_running_loop().create_future())
         await self._observe_latest(waiter.uid)
         try:
@@ -215,9 +219,10 @@ class Carrier:
             raise StartRefusedError("start held: its pod has been deleted")
 
     async def ensure_directories(self) -> None:
-        """Makes again the directories and sockets that somebody removed."""
-        for directory in list(self._directories.values()):
-            await directory.open()
+        """Makes again the directories and sockets that somebody removed, and writes what could not be written."""
+        await self._open_all()
+        for uid in list(self._grants):
+            await self._publish(uid)
 
     async def discard(self, allocation: Allocation) -> None:
         """Forgets an allocation with its directory."""
@@ -346,13 +351,28 @@ class Carrier:
             await self._tell(Measured(uid=uid, vram=reading.use_of((pod.key, pod.local_uid), gpus), at=at))
 
     async def _publish(self, uid: PodUid) -> None:
-        """Tells the container its grant as it stands, in the words of the newest decision."""
+        """Tells the container its grant as it stands, in the words of the newest decision.
+
+        Where that fails the container goes on with what it had, which its record holds, and is told later: what it
+        did to its directory is not everybody's end.
+        """
         pod, grant, allocation = self._pods.get(uid), self._grants.get(uid), self._allocations.of_pod(uid)
         directory = self._directories.get(allocation.directory) if allocation else None
         if pod is None or grant is None or allocation is None or directory is None:
             return
         totals = self._inventory.totals(allocation.gpus)
-        await directory.tell(told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals))
+        news = told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals)
+        try:
+            await directory.tell(news)
+        except OSError as error:
+            _log.warning("container not told pod=%s error=%s", pod.key, error)
+
+    async def _open_all(self) -> None:
+        for directory in list(self._directories.values()):
+            try:
+                await directory.open()
+            except OSError as error:
+                _log.warning("directory not made directory=%s error=%s", directory.path.name, error)
 
     async def _open(self, allocation: Allocation) -> None:
         directory = self._directories.setdefault(allocation.directory, self._directory(allocation))

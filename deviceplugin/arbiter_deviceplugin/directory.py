@@ -1,13 +1,15 @@
 """A container's directory on the host, mounted read-only at /run/arbiter: its files and the socket that it asks.
 
-One socket for each container, so that no identity is asked for. Requests are bounded in size, number and time, since
-whatever runs in the container may send them.
+One socket for each container, so that no identity is asked for. Whatever runs in the container may send anything to it,
+so connections are bounded in number, and both they and acknowledgements in pace: who asks for more waits, and nobody
+else does. Nothing in the directory is trusted to be what was put there.
 """
 
 import asyncio
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from aiohttp import web
 
 from arbiter_deviceplugin.target import Told
 from arbiter_kube.api.durations import parse_duration
+from arbiter_kube.client.bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,13 @@ NAME_LENGTH = 16
 
 _MAX_CONNECTIONS = 16
 _MAX_BODY = 4096
+_CONNECTIONS_PER_SECOND, _CONNECTIONS_AT_ONCE = 20.0, 40
+_ACKNOWLEDGEMENTS_PER_SECOND, _ACKNOWLEDGEMENTS_AT_ONCE = 1.0, 8
+"""Each may cost a write to the disk that is waited for."""
+
+_ACCEPT_PAUSE = 1.0
+"""After a connection that could not be taken, for want of descriptors above all."""
+
 _LONGEST_WAIT = 60.0
 
 CLOSING_SECONDS = 1.0
@@ -59,13 +69,19 @@ class ContainerDirectory:
         self._told: Told | None = None
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._listener: asyncio.AbstractServer | None = None
+        self._listener: asyncio.Task[None] | None = None
         self._server = _Server(self._answer)
+        now = asyncio.get_running_loop().time()
+        self._connections = TokenBucket(rate=_CONNECTIONS_PER_SECOND, burst=_CONNECTIONS_AT_ONCE, now=now)
+        self._acknowledgements = TokenBucket(
+            rate=_ACKNOWLEDGEMENTS_PER_SECOND, burst=_ACKNOWLEDGEMENTS_AT_ONCE, now=now
+        )
 
     async def open(self) -> None:
         """Makes the directory, the socket and the files where they are missing."""
         async with self._writing:
-            if not (self._listener and (self.path / SOCKET_FILE).exists()):
+            is_open = self._listener is not None and not self._listener.done()
+            if not (is_open and (self.path / SOCKET_FILE).exists()):
                 await self.close()
                 await self._open()
                 if self._told is not None:
@@ -73,14 +89,33 @@ class ContainerDirectory:
 
     async def _open(self) -> None:
         await asyncio.to_thread(make_directory, self.path)
-        path = self.path / SOCKET_FILE
-        self._listener = await asyncio.get_running_loop().create_unix_server(self._server, str(path))
-        path.chmod(0o666)
+        listener = await asyncio.to_thread(_listen, self.path)
+        self._listener = asyncio.create_task(self._accept(listener))
+        self._listener.add_done_callback(lambda _: listener.close())
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Takes one connection after another; beyond the limits they wait in the kernel, at the caller's cost."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._connections.take(loop.time()))
+            await self._server.free.acquire()
+            try:
+                connection, _ = await loop.sock_accept(listener)
+                await loop.connect_accepted_socket(self._server, connection)
+            except OSError as error:
+                _log.warning("connection not taken directory=%s error=%s", self.path.name, error)
+                self._server.free.release()
+                await asyncio.sleep(_ACCEPT_PAUSE)
+            except asyncio.CancelledError:
+                self._server.free.release()
+                raise
 
     async def close(self) -> None:
         """Ends the socket; the files stay, since the container may still read them."""
         if self._listener is not None:
-            self._listener.close()
+            self._listener.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listener
             self._listener = None
         self._wake()  # or every end of a container would wait for the questions that it left open
         await self._server.shutdown(CLOSING_SECONDS)
@@ -105,6 +140,11 @@ class ContainerDirectory:
         self._changed = asyncio.Event()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._respond(request)
+        response.force_close()
+        return response
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         match request.method, request.path:
             case "GET", "/v1/quality":
                 return await self._quality(request)
@@ -119,6 +159,8 @@ class ContainerDirectory:
             patience = min(parse_duration(request.query.get("timeout", "0s")), _LONGEST_WAIT)
         except ValueError as error:
             return _bad(f"{error}; ask for ?after=REVISION&timeout=60s")
+        if request.transport is not None:
+            request.transport.pause_reading()  # else questions without end could be heaped up behind this one
         told = await self._newer_than(after, patience)
         if told is None:
             return web.Response(status=503, text="no target has been decided yet\n")
@@ -138,21 +180,22 @@ class ContainerDirectory:
             applied = msgspec.json.decode(await request.read(), type=Applied)
         except msgspec.MsgspecError as error:
             return _bad(f'{error}; send {{"revision": 3, "quality": 0.904, "vramBytes": 9705619456}}')
+        await asyncio.sleep(self._acknowledgements.take(asyncio.get_running_loop().time()))
         await self._acknowledge(applied)
         return web.Response(text="ok\n")
 
 
 class _Server(web.Server):
-    """Closes connections beyond the limit as soon as they are made, and takes short bodies only."""
+    """Takes short bodies only, and gives a place free with each connection that ends."""
 
     def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(answer, request_factory=_request, access_log=None)
+        self.free = asyncio.Semaphore(_MAX_CONNECTIONS)
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Called for each connection."""
-        super().connection_made(handler, transport)
-        if len(self.connections) > _MAX_CONNECTIONS:
-            transport.abort()
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Called for each connection at its end."""
+        super().connection_lost(handler, exc)
+        self.free.release()
 
 
 def _request(
@@ -175,11 +218,16 @@ def make_directory(path: Path) -> None:
 
     Containers see their own directory through a mount; the host's users must not acknowledge in their name.
     """
-    tools = path / TOOLS
-    tools.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    for opened in (path, tools):
-        opened.chmod(0o755)
+    path.chmod(0o755)
+    with suppress(FileExistsError):
+        (path / TOOLS).mkdir()
+    tools = os.open(path / TOOLS, os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(tools, 0o755)
+    finally:
+        os.close(tools)
 
 
 def remove_directory(path: Path) -> None:
@@ -192,7 +240,27 @@ def _write_files(directory: Path, told: Told) -> None:
     make_directory(directory)
     for name, text in told.files.items():
         temporary = directory / f".{name}.new"
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # made anew: a link that somebody put there is not followed
             os.fchmod(file.fileno(), 0o644)
             file.write(text)
         temporary.replace(directory / name)
+
+
+def _listen(directory: Path) -> socket.socket:
+    """A listening socket in the directory, for every user of the container.
+
+    It is made beside the directory, where no container can exchange it before its mode is set, and moved in.
+    """
+    made = directory.with_name(f".{directory.name}.sock")
+    made.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.bind(str(made))
+        made.chmod(0o666)
+        listener.listen(_MAX_CONNECTIONS)
+        made.replace(directory / SOCKET_FILE)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -77,6 +77,7 @@ async def test_slices_of_a_pod_deleted_by_force_come_with_another_directory(site
 
 
 async def test_a_pod_whose_kubelet_has_lost_its_books_gets_slices_of_its_gpu_again(site: Site) -> None:
+    await site.run(a_pod("posters").sizes(full="6Gi", floor="6Gi"), gpus=("GPU-0",))  # a GPU that fits more tightly
     first = await site.run(a_pod("chat"), gpus=("GPU-1",))
     site.kubelet.forget(first.container)
 

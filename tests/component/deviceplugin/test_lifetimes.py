@@ -41,17 +41,18 @@ async def test_an_agent_that_does_not_see_the_hosts_processes_frees_nothing_and_
     elsewhere.mkdir()
     assert site.agent.stop() == 0
     site.agent.start("--proc-dir", str(elsewhere))
-    await eventually(lambda: len(site.kubelet.healthy) == 24, "registration")
+    said = "--proc-dir does not show the kubelet's process, so no memory is freed; give the pod hostPID: true\n"
+
+    async def says_so() -> bool:
+        return await http(f"http://{site.agent.health}/readyz") == (503, said)
+
+    await eventually(says_so, "word of it in the readiness probe")
     await site.force_delete(chat.pod)
     await asyncio.sleep(A_WHILE)
 
     grant = await site.grant(chat.pod)
     assert grant is not None
     assert grant.held == 10 * GIB
-    assert await http(f"http://{site.agent.health}/readyz") == (
-        503,
-        "--proc-dir does not show the kubelet's process, so no memory is freed; give the pod hostPID: true\n",
-    )
 
 
 async def test_a_finished_pod_gives_its_bytes_back(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.disk import Disk
 from arbiter_kube.api.gpunode import GrantState
-from tests.component.deviceplugin.support import Engine, Json, Site, eventually
+from tests.component.deviceplugin.support import Json, Site, eventually
 from tests.unit.extender.builders import a_pod
 
 HIGH = a_pod("chat").sizes(full="10Gi", floor="4Gi")
@@ -79,25 +79,6 @@ async def test_a_body_that_is_too_long_is_refused(site: Site) -> None:
     status, _ = await chat.engine.post(json.dumps({"revision": 1, "quality": 1, "vramBytes": 1, "x": "y" * 10_000}))
 
     assert status == 413
-
-
-async def test_connections_beyond_the_limit_are_closed(site: Site) -> None:
-    chat = await site.run(HIGH)
-    path = str(chat.engine.directory / "agent.sock")
-
-    pairs = [await asyncio.open_unix_connection(path) for _ in range(17)]
-
-    assert await asyncio.wait_for(pairs[-1][0].read(), 5) == b""
-    for _, writer in pairs:
-        writer.close()
-    assert (await eventually(lambda: _asked(chat.engine), "served question"))["revision"] == 1
-
-
-async def _asked(engine: Engine) -> Json:
-    try:
-        return await engine.ask()
-    except (AssertionError, OSError):
-        return None
 
 
 async def test_a_killed_agent_comes_back_with_what_containers_may_hold_and_tells_them_again(site: Site) -> None:

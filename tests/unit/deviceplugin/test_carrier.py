@@ -11,7 +11,9 @@ import pytest
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
-from arbiter.transitions import PodsListed, PodVanished, Record
+from arbiter.transitions import Acknowledged, PodsListed, PodVanished, Record
+from arbiter.units import GIB
+from arbiter.workload import MemoryPressure
 from arbiter_deviceplugin import carrier as carriers
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
@@ -21,11 +23,21 @@ from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.slices import SliceId
+from arbiter_kube.api.annotations import TargetGrant
 from arbiter_kube.api.pods import GpuPod
 from tests.unit.deviceplugin.builders import GPU, Scripted
 from tests.unit.extender.builders import a_pod
 
-CHAT = a_pod("chat").bound("n1", "a").pod
+
+def decided(quality: str, vram: int, *, revision: int) -> GpuPod:
+    pod = a_pod("chat").bound("n1", "a").pod
+    pressure = MemoryPressure.HIGH
+    return replace(
+        pod, grant=TargetGrant(quality=quality, vram=vram, revision=revision, pressure=pressure, mode="Adaptive")
+    )
+
+
+CHAT = decided("1.000", 10 * GIB, revision=1)
 
 
 class Bench:
@@ -139,3 +151,21 @@ async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start(
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
+
+
+async def test_a_container_that_cannot_be_told_is_no_end_of_the_others(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        await bench.carrier.start(bench.identified())
+        directory = tmp_path / "run" / "d1"
+        (directory / "bin").rmdir()
+        (directory / "bin").write_text("in the way")
+        smaller = decided("0.500", 5 * GIB, revision=2)
+        bench.exists[CHAT.uid] = smaller
+
+        await bench.carrier.observe(smaller)
+        await bench.carrier.tell(Acknowledged(uid=CHAT.uid, revision=1, vram=4 * GIB))
+        before = (directory / "quality.json").read_text()
+        (directory / "bin").unlink()
+        await bench.carrier.ensure_directories()
+
+        assert (directory / "quality.json").read_text() != before
