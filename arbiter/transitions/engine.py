@@ -148,10 +148,11 @@ class Engine:
         if was is None:
             container.seen_at = self._now
         is_terminating = event.terminating or (was is not None and was.terminating)
-        container.observe(replace(event, terminating=is_terminating))
+        container.observe(event if event.terminating is is_terminating else replace(event, terminating=True))
         container.presence = Presence.TERMINATING if is_terminating else Presence.LIVE
         container.ready = container.ready or (event.ready and container.is_released)
-        container.record = replace(container.record, name=event.name)
+        if container.record.name != event.name:
+            container.record = replace(container.record, name=event.name)
         container.take_over_gpus()
         if is_terminating and not container.is_released:
             container.stop(keep=False)
@@ -180,7 +181,10 @@ class Engine:
                 yield Gated(container.record.uid, container.request.start)
 
     def _container(self, uid: PodUid) -> Container:
-        return self._node.containers.setdefault(uid, Container(Record(uid=uid)))
+        known = self._node.containers.get(uid)
+        if known is None:
+            known = self._node.containers[uid] = Container(Record(uid=uid))
+        return known
 
     def _wake_for_start_windows(self) -> None:
         window = self._node.policy.start_window

@@ -62,7 +62,7 @@ class Node:
     def is_still(self, container: Container, *, now: float) -> bool:
         """Whether a neighbour starts, so that nothing on its GPUs may move."""
         window = self.policy.start_window
-        return any(
+        return window > 0 and any(
             other.is_starting(now=now, window=window)
             for gpu in container.record.gpus
             for other in self.neighbours(gpu, container)

@@ -100,6 +100,8 @@ class Record:
 
     def stop(self, *, keep: bool) -> "Record":
         """The record once the container's start has ended; its last grant stays reserved where `keep` says so."""
+        if self.released_at is None and (keep or not self.promises):
+            return self
         return replace(
             self,
             released_at=None,

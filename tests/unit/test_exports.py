@@ -8,6 +8,10 @@ import arbiter
 from arbiter.workload import PolicyMode
 
 EXPORTED = {
+    *("Arbiter", "ArbiterConfig", "ArbiterState", "ArbiterStats"),
+    *("Allocation", "AllocationOutcome", "AllocationRequest", "AllocationResult", "QualityTarget"),
+    *("ArbiterError", "InsufficientMemory", "InsufficientQuality"),
+    *("Internal", "Preempted", "ShuttingDown", "Timeout"),
     *("Coordinator", "CoordinatorConfig", "QualitySuggestion"),
     *("DetectionMethod", "GpuDetectionResult", "GpuDetector", "GpuInfo", "GpuVendor"),
     *("GpuMemoryTracker", "MemoryPressure", "MemoryStats"),

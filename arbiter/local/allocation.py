@@ -1,0 +1,145 @@
+"""What a holder has in hand: memory, a quality target that follows the others' comings and goings, a way to give back.
+
+Imports the core only.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from arbiter.local.claim import QualityTarget
+from arbiter.local.errors import ShuttingDown
+from arbiter.local.holding import Callback, Holding
+from arbiter.local.request import AllocationRequest
+from arbiter.workload import Priority, WorkloadType
+
+if TYPE_CHECKING:
+    from arbiter.local.arbiter import Arbiter
+
+
+class Allocation:
+    """GPU memory that an `Arbiter` gave out. Leaving a `with` or `async with` block releases it.
+
+    `created_at` is in seconds since the epoch. Whoever follows its target reads it in one of these ways: `target` (or
+    `quality_target` and `memory`), `wait_for_change`, `changes` or `on_change`; each counts as having seen it.
+    """
+
+    def __init__(
+        self, arbiter: "Arbiter", *, name: str, request: AllocationRequest, holding: Holding, created_at: float
+    ) -> None:
+        """Made by an `Arbiter`."""
+        self._arbiter = arbiter
+        self._holding = holding
+        self.id = name
+        self.request = request
+        self.created_at = created_at
+
+    def __repr__(self) -> str:
+        target = self._holding.target
+        return f"<Allocation {self.id} {self.priority.value} quality={target.quality:.3f} memory={target.memory}>"
+
+    @property
+    def workload_type(self) -> WorkloadType:
+        """As requested."""
+        return self.request.workload_type
+
+    @property
+    def priority(self) -> Priority:
+        """As requested."""
+        return self.request.priority
+
+    @property
+    def target(self) -> QualityTarget:
+        """What may be used now: quality, memory and why, of one moment."""
+        self._holding.seen = self._holding.target
+        return self._holding.seen
+
+    @property
+    def quality_target(self) -> float:
+        """The quality to run at now, 0..1."""
+        return self.target.quality
+
+    @property
+    def memory(self) -> int:
+        """Bytes that may be used now."""
+        return self.target.memory
+
+    @property
+    def paused(self) -> bool:
+        """Whether work of priority Background should pause: memory is tight, and others are there."""
+        return self.target.paused
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it should be released: something more important waits for its room."""
+        return self.target.preempted_by is not None
+
+    @property
+    def released(self) -> bool:
+        """Whether it was released."""
+        return self._arbiter.is_released(self)
+
+    def acknowledge(self, target: QualityTarget | None = None) -> bool:
+        """Say that from now on no more than `target.memory` is in use; False where the allocation was released before.
+
+        What a smaller target gives back is lent to nobody before. Without a `target` the last one that was seen is
+        meant: name it where several threads look at one allocation. Saying it twice, late, or of an older target
+        does no harm.
+        """
+        return self._arbiter.acknowledge(self, target or self._holding.seen)
+
+    def release(self) -> bool:
+        """Give the memory back; False where that has been done before."""
+        return self._arbiter.release_allocation(self)
+
+    def on_change(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback(target)` after each change, until the function that is returned is called.
+
+        Callbacks run on the arbiter's own thread, one after another and never under its lock, so they may call it. A
+        callback that is still busy gets the newest target next; what came and went meanwhile is passed over. What a
+        callback raises is logged and stops nobody.
+        """
+        if self._holding.subscribe(callback):
+            self._arbiter.deliver(self._holding)
+        return lambda: self._holding.unsubscribe(callback)
+
+    def wait_for_change(self, timeout: float | None = None) -> QualityTarget | None:
+        """The newest target as soon as it is another than the one seen last; None where none comes in `timeout` (s).
+
+        Raises:
+            Preempted: it should be released, something more important waits for its room.
+            ShuttingDown: it was released, or the arbiter was closed.
+        """
+        return self._holding.wait(timeout)
+
+    async def changes(self) -> AsyncIterator[QualityTarget]:
+        """Each target that differs from the one seen last, until the allocation is released or the arbiter is closed.
+
+        Targets that came and went while nobody waited are passed over.
+
+        Raises:
+            Preempted: it should be released, something more important waits for its room.
+        """
+        last = self._holding.seen
+        while True:
+            try:
+                last = await self._holding.follow(last)
+            except ShuttingDown:
+                return
+            yield last
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()

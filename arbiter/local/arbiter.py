@@ -1,0 +1,330 @@
+"""The library's front door: one GPU, shared by the threads and tasks of one process. Imports the core only."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
+
+from arbiter.ids import PodUid
+from arbiter.local.allocation import Allocation
+from arbiter.local.allocator import Allocator
+from arbiter.local.claim import Changed, Granted, Notice, QualityTarget, Refused
+from arbiter.local.config import ArbiterConfig
+from arbiter.local.errors import ArbiterError, Internal, ShuttingDown
+from arbiter.local.holding import Holding
+from arbiter.local.pulse import Pulse
+from arbiter.local.request import AllocationRequest, AllocationResult
+from arbiter.local.statistics import ArbiterState, ArbiterStats
+from arbiter.local.worker import Worker
+from arbiter.workload import Priority, WorkloadType
+
+_log = logging.getLogger(__name__)
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may say beyond its type, priority and memory; see `Arbiter.request_allocation`."""
+
+    minimum_memory: int | None
+    minimum_quality: float | None
+    levels: Sequence[tuple[float, int]]
+    timeout: float | None
+    no_wait: bool
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """Somebody who asked; `deadline` is when it should look again at the latest."""
+
+    uid: PodUid
+    request: AllocationRequest
+    pulse: Pulse
+    deadline: float
+    answer: Allocation | ArbiterError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """An allocation that was given out, and what its holder was told."""
+
+    allocation: Allocation
+    holding: Holding
+
+
+class Arbiter:
+    """Shares one GPU's memory between workloads that can run at reduced quality.
+
+    Every method may be called from any thread and any event loop. `clock` gives seconds and never steps back.
+    """
+
+    def __init__(self, config: ArbiterConfig | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config or ArbiterConfig()
+        self._clock = clock
+        self._started_at = clock()
+        self._lock = threading.Lock()
+        self._allocator = Allocator(self.config, now=self._started_at)
+        self._tickets: dict[PodUid, _Ticket] = {}
+        self._holders: dict[PodUid, _Holder] = {}
+        self._failure: Internal | None = None
+        self._worker = Worker(self._lock, clock=clock, tick=self._tick)
+
+    # Asking for memory
+
+    def request_allocation(
+        self,
+        workload_type: WorkloadType | str,
+        priority: Priority | str,
+        memory_required: int,
+        **options: Unpack[RequestOptions],
+    ) -> Allocation:
+        """Memory for a workload as soon as there is room; blocks until then.
+
+        Args:
+            workload_type: sets the least quality, and for how long to wait.
+            priority: who gives way first, who waits first, and for how long.
+            memory_required: bytes at full quality.
+            minimum_memory: bytes that it can shrink to when its target says so; default: its bytes are rigid.
+            minimum_quality: the least quality (0..1) to run at, default the type's. With rigid bytes, who would be
+                admitted below it is not.
+            levels: (quality, bytes) of each step of an engine that cannot run in between.
+            timeout: seconds to wait; default 30, 60 or 120 by type, times 0.5 to 2 by priority.
+            no_wait: answer at once.
+
+        Raises:
+            InsufficientMemory: it could never fit; or does not now, and is not to wait.
+            InsufficientQuality: there is room but not for `minimum_quality`, and it is not to wait.
+            Timeout: it has waited for as long as it may.
+            Preempted: it was about to get its room, and something more important came.
+            ShuttingDown: the arbiter is closed.
+            InvalidDemandError: the arguments contradict each other (a ValueError that says what to write instead).
+        """
+        return self.allocate(_request(workload_type, priority, memory_required, options)).unwrap()
+
+    async def arequest_allocation(
+        self,
+        workload_type: WorkloadType | str,
+        priority: Priority | str,
+        memory_required: int,
+        **options: Unpack[RequestOptions],
+    ) -> Allocation:
+        """`request_allocation` that awaits: the event loop goes on meanwhile. Cancelling it gives everything back."""
+        return (await self.aallocate(_request(workload_type, priority, memory_required, options))).unwrap()
+
+    def allocate(self, request: AllocationRequest) -> AllocationResult:
+        """The same with a request and a result as values.
+
+        Raises:
+            ShuttingDown: the arbiter is closed.
+            InvalidDemandError: the request contradicts itself.
+        """
+        with self._lock:
+            ticket = self._submit(request)
+            try:
+                while ticket.answer is None:
+                    ticket.pulse.wait(self._left(ticket))
+                    self._settle()
+            except BaseException:  # a KeyboardInterrupt, say: nobody is there to take the memory
+                self._withdraw(ticket)
+                raise
+        return _result(ticket.answer)
+
+    async def aallocate(self, request: AllocationRequest) -> AllocationResult:
+        """`allocate` that awaits. Cancelling it gives everything back."""
+        with self._lock:
+            ticket = self._submit(request)
+        try:
+            while ticket.answer is None:
+                await ticket.pulse.wait_in_loop(self._left(ticket), unless=lambda: ticket.answer is not None)
+                with self._lock:
+                    self._settle()
+        except BaseException:
+            with self._lock:
+                self._withdraw(ticket)
+            raise
+        return _result(ticket.answer)
+
+    # Holding memory; an Allocation's own methods end here
+
+    def release_allocation(self, allocation: Allocation) -> bool:
+        """Give an allocation's memory back; False where that has been done before, or it is another arbiter's."""
+        with self._lock:
+            holder = self._holder(allocation)
+            if holder is None:
+                return False
+            self._end(holder)
+            self._settle()
+        return True
+
+    def acknowledge(self, allocation: Allocation, target: QualityTarget) -> bool:
+        """Note that an allocation uses no more than `target.memory`; False where it has been released."""
+        with self._lock:
+            if self._holder(allocation) is None:
+                return False
+            self._allocator.acknowledge(
+                PodUid(allocation.id), revision=target.revision, memory=target.memory, now=self._clock()
+            )
+            self._settle()
+        return True
+
+    def deliver(self, holding: Holding) -> None:
+        """Have a holder's callbacks called with what they have not had."""
+        with self._lock:
+            self._worker.post(holding.deliver)
+
+    def is_released(self, allocation: Allocation) -> bool:
+        """Whether an allocation has been released."""
+        return self._holder(allocation) is None
+
+    # Looking at it
+
+    def recommended_quality(self, workload_type: WorkloadType | str) -> float:
+        """The quality (0..1) that one more small allocation of this type, at priority Normal, would run at now."""
+        with self._lock:
+            return self._allocator.quality_for(WorkloadType(workload_type))
+
+    def state(self) -> ArbiterState:
+        """This moment."""
+        with self._lock:
+            self._settle()
+            return self._allocator.state
+
+    def stats(self) -> ArbiterStats:
+        """Counts and averages since the start."""
+        with self._lock:
+            self._settle()
+            return self._allocator.stats
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._started_at
+
+    # Ending it
+
+    def close(self) -> None:
+        """Give nothing out any more: who waits is told `ShuttingDown`, holders keep what they have and may release it.
+
+        Closing twice is harmless.
+        """
+        with self._lock:
+            self._allocator.close()
+            self._settle()
+            for holder in self._holders.values():
+                holder.holding.finish(ShuttingDown("the arbiter was closed."))
+            thread = self._worker.stop()
+        if thread is not None:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # With the lock held
+
+    def _submit(self, request: AllocationRequest) -> _Ticket:
+        if self._failure is not None:
+            raise self._failure
+        now = self._clock()
+        uid = self._allocator.submit(request, now)
+        patience = request.patience(self.config.allocation_timeout)
+        ticket = _Ticket(uid, request, Pulse(self._lock), now + (patience or 0.0))
+        self._tickets[uid] = ticket
+        self._settle()
+        return ticket
+
+    def _left(self, ticket: _Ticket) -> float:
+        return max(0.0, ticket.deadline - self._clock())
+
+    def _withdraw(self, ticket: _Ticket) -> None:
+        self._tickets.pop(ticket.uid, None)
+        holder = self._holders.get(ticket.uid)
+        if holder is not None:
+            self._end(holder)
+        else:
+            self._allocator.release(ticket.uid)
+        if self._failure is None:
+            self._settle()
+
+    def _end(self, holder: _Holder) -> None:
+        uid = PodUid(holder.allocation.id)
+        del self._holders[uid]
+        self._allocator.release(uid)
+        holder.holding.finish(ShuttingDown(f"{uid} was released."))
+
+    def _holder(self, allocation: Allocation) -> _Holder | None:
+        holder = self._holders.get(PodUid(allocation.id))
+        return holder if holder is not None and holder.allocation is allocation else None
+
+    def _tick(self) -> None:
+        with suppress(Internal):  # those who wait are told
+            self._settle()
+
+    def _settle(self) -> None:
+        try:
+            notices = self._allocator.settle(self._clock())
+        except Exception as error:
+            raise self._fail(error) from error
+        for notice in notices:
+            self._pass_on(notice)
+        self._worker.wake_at(self._allocator.next_deadline())
+
+    def _pass_on(self, notice: Notice) -> None:
+        match notice:
+            case Granted(uid, target):
+                self._answer(uid, self._give_out(self._tickets[uid], target))
+            case Refused(uid, error):
+                self._answer(uid, error)
+            case Changed(uid, target):
+                holding = self._holders[uid].holding
+                if holding.update(target):
+                    self._worker.post(holding.deliver)
+
+    def _answer(self, uid: PodUid, answer: Allocation | ArbiterError) -> None:
+        ticket = self._tickets.pop(uid)
+        ticket.answer = answer
+        ticket.pulse.fire()
+
+    def _give_out(self, ticket: _Ticket, target: QualityTarget) -> Allocation:
+        holding = Holding(self._lock, target, name=ticket.uid)
+        allocation = Allocation(self, name=ticket.uid, request=ticket.request, holding=holding, created_at=time.time())
+        self._holders[ticket.uid] = _Holder(allocation, holding)
+        return allocation
+
+    def _fail(self, error: Exception) -> Internal:
+        """Nothing is known for sure any more: tell everybody."""
+        _log.exception("the arbiter has failed")
+        self._failure = Internal(f"the arbiter has failed and gives nothing out any more: {error!r}.")
+        for uid in list(self._tickets):
+            self._answer(uid, self._failure)
+        for holder in self._holders.values():
+            holder.holding.finish(self._failure)
+        self._worker.stop()
+        return self._failure
+
+
+def _request(
+    workload_type: WorkloadType | str, priority: Priority | str, memory_required: int, options: RequestOptions
+) -> AllocationRequest:
+    return AllocationRequest(
+        workload_type=WorkloadType(workload_type),
+        priority=Priority(priority),
+        memory_required=memory_required,
+        minimum_memory=options.get("minimum_memory"),
+        minimum_quality=options.get("minimum_quality"),
+        levels=tuple(options.get("levels") or ()),
+        timeout=options.get("timeout"),
+        no_wait=options.get("no_wait", False),
+    )
+
+
+def _result(answer: Allocation | ArbiterError) -> AllocationResult:
+    if isinstance(answer, ShuttingDown | Internal):
+        raise answer
+    return AllocationResult(answer)
