@@ -6,12 +6,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := arbiter kube extender deviceplugin operator cli hack tests
 
+GPU_CHECK := build/gpu-check
+
 NODES ?= 1
 GPUS  ?= 12Gi
 ONLY  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests bench binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check binaries cluster-up cluster-down crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +53,10 @@ bench: $(READY) ## Run the benchmarks, each beside its yardstick [ONLY=equilibri
 	@$(BIN)/pytest -q -p benchmark --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=min,median,rounds \
 	  --benchmark-max-time=0.5 -k "$(ONLY)" tests/bench
 
+gpu-check: ## Try the NVML backend, and two processes with real memory, on this machine's NVIDIA GPU (needs Python and the driver only)
+	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
+	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
+
 binaries: $(READY)
 	@$(BIN)/python -m hack.cluster binaries
 
@@ -85,4 +91,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(GPU_CHECK)/.ready: requirements/runtime.txt
+	@$(PYTHON) -m venv $(GPU_CHECK)
+	@sed -n '/^nvidia-ml-py==/,/[^\\]$$/p' $< > $(GPU_CHECK)/requirements.txt
+	@$(GPU_CHECK)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(GPU_CHECK)/requirements.txt
 	@touch $@
