@@ -173,6 +173,11 @@ int nvmlSystemGetDriverVersion(char *version, unsigned length) {
     return status == SUCCESS ? copy("580.95.05", version, length) : status;
 }
 
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    *version = 13040;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     int status = is_initialised ? obey(__func__, NULL) : UNINITIALIZED;
     *count = (unsigned)attached_count;
