@@ -53,13 +53,15 @@ class Target:
 class GpuPrice:
     """The answer for one GPU: its price (-1 to 6), the bytes that its members' targets use, and its usable bytes.
 
-    `overcommitted`: floors and held bytes alone exceed the capacity.
+    `overcommitted`: floors and held bytes alone exceed the capacity. `headroom`: bytes that the policy's threshold
+    keeps at this price from those who give way.
     """
 
     price: Fraction
     used: int
     capacity: int
     overcommitted: bool
+    headroom: int = 0
 
     @property
     def pressure(self) -> MemoryPressure:
@@ -81,9 +83,10 @@ class Equilibrium:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """The same before rounding: exact prices by GPU, exact qualities of the members that are not held."""
+    """The same before rounding: exact prices and headrooms by GPU, exact qualities of the members that are not held."""
 
     prices: Mapping[GpuUuid, Fraction]
+    headrooms: Mapping[GpuUuid, Fraction]
     qualities: Mapping[PodUid, Fraction]
 
 
@@ -137,6 +140,7 @@ def _solve_component(
             used=sum([targets[member.uid].vram for member in here]),
             capacity=capacity,
             overcommitted=sum([_least(member) for member in here]) > capacity,
+            headroom=int(balance.headrooms[gpu]),
         )
     return Equilibrium(prices=prices, targets=targets)
 
@@ -165,13 +169,15 @@ def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member]
                 gpus[gpu].movable[member.uid] = member, curve
         if curve is None and member.held is None:
             qualities[member.uid] = member.demand.maximum
+    rooms: dict[GpuUuid, Room] = {}
     crossings: dict[GpuUuid, Crossing] = {}
     final: dict[GpuUuid, Fraction] = {}
     while len(final) < len(gpus):
         open_gpus = [gpu for gpu in gpus if gpu not in final]
         for gpu in open_gpus:
             if gpu not in crossings:
-                crossings[gpu] = gpus[gpu].crossing(policy.pressure_threshold)
+                rooms[gpu] = gpus[gpu].room(policy.pressure_threshold)
+                crossings[gpu] = lowest_price([curve for _, curve in gpus[gpu].movable.values()], rooms[gpu])
         dearest = max([crossings[gpu].price for gpu in open_gpus])
         bottlenecks = [gpu for gpu in open_gpus if crossings[gpu].price == dearest]
         final.update(dict.fromkeys(bottlenecks, dearest))
@@ -183,7 +189,9 @@ def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member]
                 if gpu not in final:
                     gpus[gpu].freeze(member, settled[uid])
                     crossings.pop(gpu, None)
-    return Balance(prices=final, qualities=qualities)
+    return Balance(
+        prices=final, headrooms={gpu: rooms[gpu].kept_at(price) for gpu, price in final.items()}, qualities=qualities
+    )
 
 
 _Mover = tuple[Member, Curve]
@@ -203,11 +211,11 @@ class _Gpu:
         del self.movable[member.uid]
         self.fixed += member.demand.memory(quality)
 
-    def crossing(self, threshold: Fraction) -> Crossing:
-        """Its price."""
+    def room(self, threshold: Fraction) -> Room:
+        """What is left for those who give way."""
         room = self.capacity - self.fixed
         at_first = min(room, room * threshold)
-        return lowest_price([curve for _, curve in self.movable.values()], Room(at_first, room - at_first))
+        return Room(at_first, room - at_first)
 
 
 def _settle(movable: Mapping[PodUid, _Mover], price: Fraction, *, excess: dict[GpuUuid, int]) -> dict[PodUid, Fraction]:

@@ -19,9 +19,13 @@ class Room(NamedTuple):
     at_first: Fraction
     headroom: Fraction
 
+    def kept_at(self, price: Fraction) -> Fraction:
+        """The headroom that is still closed."""
+        return self.headroom and self.headroom * (1 - min(max(price, Fraction(0)), Fraction(1)))
+
 
 class Crossing(NamedTuple):
-    """Where memory begins to fit, and the bytes (rounded up) that that jumps at this price must give back."""
+    """Where memory begins to fit, and the bytes (rounded up) that jumps at this price must give back."""
 
     price: Fraction
     excess: int = 0

@@ -3,36 +3,30 @@
 Imports the API models; no cluster is asked.
 """
 
+import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 from pydantic import ValidationError
 
-from arbiter_cli.errors import InputError
+from arbiter_cli.errors import InputError, MistakeError
+from arbiter_cli.workloads import Workload, workload
 from arbiter_kube.api import API_VERSION
 from arbiter_kube.api.gpuallocation import GpuAllocation
-from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_MODELS: dict[str, type[GpuAllocation] | type[QualityPolicy]] = {
-    "GpuAllocation": GpuAllocation,
-    "QualityPolicy": QualityPolicy,
-}
+_Custom = GpuAllocation | QualityPolicy
+_MODELS: dict[str, type[_Custom]] = {"GpuAllocation": GpuAllocation, "QualityPolicy": QualityPolicy}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What makes pods, or a bare pod: `replicas` pods like `pod`, which has its maker's name and namespace."""
-
-    kind: str
-    replicas: int
-    pod: Pod
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +46,18 @@ def read_manifests(paths: Iterable[str]) -> tuple[Manifest, ...]:
         InputError: something cannot be read, or would be refused.
     """
     found: dict[tuple[str, str, str], Manifest] = {}
+    generated: Counter[tuple[str, str, str]] = Counter()
     for path in paths:
         for source, text in _texts(path):
             for document in _documents(source, text):
-                kind, namespace, name = _identity(source, document)
+                kind, namespace, name = _identity(source, document, generated)
                 try:
                     content = _content(kind, document)
-                except _RefusedError as refused:
-                    raise InputError(f"{source}: {kind} {namespace}/{name}: {refused}.") from refused
+                except MistakeError as mistake:
+                    raise InputError(f"{source}: {kind} {namespace}/{name}: {mistake}.") from mistake
                 if content is not None:
                     found[kind, namespace, name] = Manifest(source=source, content=content)
     return tuple(found.values())
-
-
-class _RefusedError(Exception):
-    """What is wrong with one object, without a full stop."""
 
 
 def _texts(path: str) -> Iterator[tuple[str, str]]:
@@ -92,55 +83,114 @@ def _texts(path: str) -> Iterator[tuple[str, str]]:
 def _documents(source: str, text: str) -> Iterator[dict[str, Any]]:
     """The objects of one text, those of lists one by one."""
     try:
-        documents = [_normalised(document) for document in yaml.safe_load_all(text) if document is not None]
+        documents = [_normalised(document, {}) for document in yaml.safe_load_all(text)]
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{source}{line}: is no YAML: {error.problem}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InputError(f"{source}: is no YAML: it holds itself, or nests too deep.") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: is no YAML: {' '.join(str(error).split())}.") from error
     for document in documents:
-        items = document.get("items") if isinstance(document, dict) else None
-        if isinstance(items, list):
-            yield from items
-        else:
-            yield document
+        if document is not None:
+            yield from _objects(document)
 
 
-def _normalised(value: Any) -> Any:
-    """As the API server reads it: null is absent, and a quantity may be written as a number."""
-    if isinstance(value, list):
-        return [_normalised(item) for item in value]
-    if not isinstance(value, dict):
+def _objects(document: Any) -> Iterator[Any]:
+    """The document itself, or the members of a list, which may leave out what the list says of them."""
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or not kind.endswith("List"):
+        yield document
+        return
+    shared = {} if kind == "List" else {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion")}
+    items = document.get("items")
+    for item in items if isinstance(items, list) else ():
+        yield from _objects({**shared, **item} if isinstance(item, dict) else item)
+
+
+def _normalised(value: Any, done: dict[int, Any]) -> Any:
+    """As the API server reads it: null is absent, and a quantity may be written as a number.
+
+    `done` are values by identity, since what is written once may be meant a billion times.
+    """
+    if not isinstance(value, list | dict):
         return value
-    clean = {key: _normalised(item) for key, item in value.items() if item is not None}
+    if id(value) not in done:
+        done[id(value)] = (
+            _normalised_fields(value, done) if isinstance(value, dict) else [_normalised(item, done) for item in value]
+        )
+    return done[id(value)]
+
+
+def _normalised_fields(fields: dict[Any, Any], done: dict[int, Any]) -> dict[Any, Any]:
+    clean = {key: _normalised(item, done) for key, item in fields.items() if item is not None}
     for key in ("limits", "requests"):
         if isinstance(clean.get(key), dict):
             clean[key] = {name: str(quantity) for name, quantity in clean[key].items()}
     return clean
 
 
-def _identity(source: str, document: object) -> tuple[str, str, str]:
-    """Kind, namespace (filled in where it is left out) and name."""
+def _identity(source: str, document: object, generated: Counter[tuple[str, str, str]]) -> tuple[str, str, str]:
+    """Kind, namespace and name, filled in where they are left out; `generated` names are numbered."""
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise InputError(f"{source}: a document has no kind; write Kubernetes objects, parted by lines of ---.")
-    metadata = document.setdefault("metadata", {})
+    kind, metadata = document["kind"], document.setdefault("metadata", {})
     if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
-        raise InputError(f"{source}: {document['kind']} has no metadata.name; write one.")
-    metadata.setdefault("name", metadata.get("generateName"))
-    return document["kind"], str(metadata.setdefault("namespace", "default")), str(metadata["name"])
+        raise InputError(f"{source}: {kind} has no metadata.name; write one.")
+    namespace = metadata.setdefault("namespace", "default")
+    if not metadata.get("name"):
+        alike = kind, str(namespace), str(metadata["generateName"])
+        metadata["name"] = f"{metadata['generateName']}{generated[alike]}"
+        generated[alike] += 1
+    return kind, str(namespace), str(metadata["name"])
 
 
 def _content(kind: str, document: dict[str, Any]) -> Workload | GpuAllocation | QualityPolicy | None:
     """What is planned with; None for an object that has no part in it."""
     model = _MODELS.get(kind)
-    if model is None:
-        return _workload(kind, document)
+    content = workload(kind, document) if model is None else _custom(model, document)
+    if content is not None:
+        _refuse_odd_name(document["metadata"])
+    return content
+
+
+def _refuse_odd_name(metadata: dict[str, Any]) -> None:
+    for field in ("name", "namespace"):
+        if not isinstance(metadata[field], str) or not _NAME.fullmatch(metadata[field]):
+            raise MistakeError(
+                f'metadata.{field} "{metadata[field]}" is no name; write lower-case letters, digits, "-" and "."'
+            )
+
+
+def _custom(model: type[_Custom], document: dict[str, Any]) -> _Custom:
     if document.get("apiVersion") != API_VERSION:
-        raise _RefusedError(f'apiVersion "{document.get("apiVersion", "")}" is unknown; write {API_VERSION}')
+        raise MistakeError(f'apiVersion "{document.get("apiVersion", "")}" is unknown; write {API_VERSION}')
     try:
-        return model.model_validate(document)
+        # From JSON, and strictly: the API server takes no text for a number either.
+        content = model.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        raise _RefusedError(_first_mistake(error)) from error
+        raise MistakeError(_first_mistake(error)) from error
+    read = content.model_dump(by_alias=True, exclude_unset=True)
+    unknown = next(_unknown(document.get("spec", {}), read.get("spec", {}), "spec"), None)
+    if unknown is not None:
+        raise MistakeError(f"{unknown} is no field; arbiter crds prints those that are")
+    mistake = content.spec.mistake() if isinstance(content, QualityPolicy) else None
+    if mistake is not None:
+        raise MistakeError(mistake)
+    return content
+
+
+def _unknown(given: Any, read: Any, path: str) -> Iterator[str]:
+    """The fields that were given and not read."""
+    if isinstance(given, list):
+        for number, (value, there) in enumerate(zip(given, read, strict=True)):
+            yield from _unknown(value, there, f"{path}.{number}")
+    elif isinstance(given, dict):
+        for key, value in given.items():
+            if key in read:
+                yield from _unknown(value, read[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
 
 
 def _first_mistake(error: ValidationError) -> str:
@@ -152,44 +202,3 @@ def _first_mistake(error: ValidationError) -> str:
         return f"{field}: {mistake['ctx']['error']}"
     given = "" if isinstance(mistake["input"], dict | list) else f' "{mistake["input"]}"'
     return f"{field}{given} cannot be: {mistake['msg'].replace('Input', 'it')}"
-
-
-def _workload(kind: str, document: dict[str, Any]) -> Workload | None:
-    """Anything with a pod template, and bare pods."""
-    spec = _mapping(document.get("spec"))
-    if kind == "CronJob":
-        spec = _mapping(_mapping(spec.get("jobTemplate")).get("spec"))
-    template = document if kind == "Pod" else _mapping(spec.get("template"))
-    if "containers" not in _mapping(template.get("spec")):
-        return None
-    metadata = dict(_mapping(template.get("metadata")))
-    for key, value in _mapping(metadata.get("annotations")).items():
-        if not isinstance(value, str):
-            raise _RefusedError(f'annotation {key} must be text; write "{value}" in quotes')
-    metadata.update(name=document["metadata"]["name"], namespace=document["metadata"]["namespace"])
-    try:
-        pod = msgspec.convert({**template, "metadata": metadata}, Pod)
-    except msgspec.ValidationError as error:
-        raise _RefusedError(str(error)) from error
-    return Workload(kind=kind, replicas=_replicas(kind, spec), pod=pod)
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    """The value if it has fields, else no fields."""
-    return value if isinstance(value, dict) else {}
-
-
-def _replicas(kind: str, spec: dict[str, Any]) -> int:
-    """How many pods there are at a time; a DaemonSet has one on the one node of a plan."""
-    if kind in ("Pod", "DaemonSet"):
-        return 1
-    if kind in ("Job", "CronJob"):
-        return min(_count(spec, "parallelism"), _count(spec, "completions", default=sys.maxsize))
-    return _count(spec, "replicas")
-
-
-def _count(spec: dict[str, Any], field: str, *, default: int = 1) -> int:
-    count = spec.get(field, default)
-    if not isinstance(count, int) or count < 0:
-        raise _RefusedError(f'spec.{field} "{count}" is no count; write a whole number')
-    return count

@@ -14,7 +14,16 @@ from arbiter_kube.api.fields import ApiModel, Conditions, Duration, ObjectMeta, 
 
 DEFAULT_POLICY_NAME = "default"
 
-_CLUSTER_WIDE_FIELDS = ("minimumQuality", "allocationTimeout", "preemption")
+_CLUSTER_WIDE_FIELDS = {
+    "minimumQuality": "minimum_quality",
+    "allocationTimeout": "allocation_timeout",
+    "preemption": "preemption",
+}
+"""Names outside and here."""
+
+
+def _misplaced(name: str) -> str:
+    return f"spec.{name} is needed before a pod's node is known: write it in a policy without a nodeSelector"
 
 
 class MinimumQuality(ApiModel):
@@ -44,15 +53,14 @@ class QualityPolicySpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            *(
-                rule(
-                    f"!has(self.nodeSelector) || !has(self.{name})",
-                    f"spec.{name} is needed before a pod's node is known: write it in a policy without a nodeSelector",
-                )
-                for name in _CLUSTER_WIDE_FIELDS
-            )
+            *(rule(f"!has(self.nodeSelector) || !has(self.{name})", _misplaced(name)) for name in _CLUSTER_WIDE_FIELDS)
         )
     )
+
+    def mistake(self) -> str | None:
+        """What the API server would refuse it with by its rules, for readers of manifests that no server has seen."""
+        given = (name for name, field in _CLUSTER_WIDE_FIELDS.items() if getattr(self, field) is not None)
+        return None if self.node_selector is None else next(map(_misplaced, given), None)
 
     def policy(self) -> Policy:
         """What solver and transition engine need of it."""

@@ -1,84 +1,21 @@
-"""`arbiter plan` on real manifests: what they would get, what has no room, and what is refused with which sentence."""
+"""`arbiter plan` on real manifests: what they would get, where, and what has no room."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from arbiter.units import GIB, MIB
-from arbiter_cli.errors import InputError
 from arbiter_cli.main import main
-from arbiter_cli.manifests import read_manifests
-from arbiter_cli.planning import request_of
+from arbiter_cli.planning import MOST_PODS
+from tests.unit.cli.builders import Write, allocation, inline, pod, policy, template, workload
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 CHAT, POSTERS = str(EXAMPLES / "chat.yaml"), str(EXAMPLES / "posters.yaml")
-
-Write = Callable[..., str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes objects (or text) to a file and gives its name."""
-
-    def written(*objects: object, name: str = "m.yaml") -> str:
-        path = tmp_path / name
-        text = objects[0] if isinstance(objects[0], str) else yaml.safe_dump_all(objects)
-        path.write_text(str(text))
-        return str(path)
-
-    return written
-
-
-@pytest.fixture
-def planned(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Runs `plan -o json` and gives its answer, with the exit code under "code"."""
-
-    def run(*arguments: str) -> dict[str, Any]:
-        code = main(["plan", "-o", "json", "-f", *arguments])
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return answer | {"code": code}
-
-    return run
-
-
-def allocation(name: str = "chat", namespace: str = "default", **spec: object) -> dict[str, Any]:
-    sizes = {"full": "10Gi", "floor": "4Gi"}
-    return {
-        "apiVersion": "arbiter.infernum.io/v1alpha1",
-        "kind": "GpuAllocation",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"workloadType": "LlmInference", "vram": sizes} | spec,
-    }
-
-
-def template(limits: dict[str, object] | None = None, **annotations: object) -> dict[str, Any]:
-    """Annotations by their names without prefix, `_` for `-`."""
-    named = {f"arbiter.infernum.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
-    resources = {"resources": {"limits": limits}} if limits else {}
-    return {"metadata": {"annotations": named}, "spec": {"containers": [{"name": "engine", **resources}]}}
-
-
-def workload(kind: str, name: str, pods: dict[str, Any], **spec: object) -> dict[str, Any]:
-    return {"apiVersion": "x/v1", "kind": kind, "metadata": {"name": name}, "spec": {"template": pods, **spec}}
-
-
-def pod(name: str, pods: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name, **pods["metadata"]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pods["spec"]}
-
-
-def inline(**annotations: object) -> dict[str, Any]:
-    defaults = {"workload_type": "LlmInference", "vram_full": "10Gi", "vram_floor": "4Gi"}
-    return template(None, **{**defaults, **annotations})
 
 
 def names(answer: dict[str, Any]) -> list[list[str]]:
@@ -130,7 +67,7 @@ def test_the_examples_as_a_table_by_the_real_command() -> None:
         "  chat      High        floor  4.0  full 10.0  has  9.04 GiB  0.904\n"
         "  posters   Background  floor  1.8  full  6.0  has  2.96 GiB  0.493\n"
         "Unplaced:\n"
-        "  render-0  needs 10Gi on one GPU; gpu-0 has 6Gi\n"
+        "  render-0  needs 10Gi on one GPU; gpu-0 has 6Gi, and 10Gi once team-a/chat (High) ends\n"
         "GPU sizes are usable memory: of a 12 GiB card the driver usually leaves 11.64Gi.\n"
     )
     assert (done.returncode, done.stderr) == (1, "")
@@ -152,14 +89,8 @@ def test_the_mode_of_the_command_line_overrides_the_policy(planned: Callable[...
 def test_a_policy_among_the_manifests_is_in_force(
     spec: dict[str, Any], qualities: list[float], write: Write, planned: Callable[..., dict[str, Any]]
 ) -> None:
-    policy = {
-        "apiVersion": "arbiter.infernum.io/v1alpha1",
-        "kind": "QualityPolicy",
-        "metadata": {"name": "default"},
-        "spec": spec,
-    }
     posters = yaml.safe_load_all(Path(POSTERS).read_text())
-    answer = planned(write(policy, *yaml.safe_load_all(Path(CHAT).read_text()), *posters))
+    answer = planned(write(policy(**spec), *yaml.safe_load_all(Path(CHAT).read_text()), *posters))
     assert [member["quality"] for member in answer["gpus"][0]["members"]] == qualities
 
 
@@ -186,6 +117,25 @@ COUNTED: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "an object that is there twice, once": ([pod("a", inline()), pod("b", inline()), pod("a", inline())], ["a", "b"]),
     "the members of a list": ([{"kind": "List", "items": [pod("a", inline()), pod("b", inline())]}], ["a", "b"]),
+    "the members of a list that say nothing of their kind": (
+        [{"kind": "PodList", "apiVersion": "v1", "items": [{**pod("a", inline()), "kind": None}]}],
+        ["a"],
+    ),
+    "the members of a list in a list": (
+        [{"kind": "List", "items": [{"kind": "List", "items": [pod("a", inline())]}]}],
+        ["a"],
+    ),
+    "nothing of an empty list": ([{"kind": "List", "items": None}], []),
+    "objects whose names are generated, each for itself": (
+        [{**pod("", inline()), "metadata": {"generateName": "a-", **inline()["metadata"]}}] * 2,
+        ["a-0", "a-1"],
+    ),
+    "none of a job that is suspended": ([workload("Job", "a", inline(), suspend=True)], []),
+    "no more pods of a job than are asked for at a time": (
+        [workload("Job", "a", inline(), parallelism=2)],
+        ["a-0", "a-1"],
+    ),
+    "a replica set's replicas": ([workload("ReplicaSet", "a", inline(), replicas=2)], ["a-0", "a-1"]),
     "nothing that asks for no memory": ([{"kind": "Service", "metadata": {"name": "s"}}, pod("p", template())], []),
 }
 
@@ -218,38 +168,159 @@ def test_a_demand_of_two_gpus_is_a_member_of_both(write: Write, planned: Callabl
 UNPLACED: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "a floor larger than any GPU": (
         [pod("a", inline(vram_floor="30Gi", vram_full="40Gi"))],
-        ["12Gi", "24Gi"],
-        "needs 30Gi on one GPU; the largest has 24Gi",
+        ["--gpu", "12Gi", "24Gi"],
+        "needs 30Gi on one GPU; the largest, gpu-1, has 24Gi in all",
     ),
     "floors that are already there": (
-        [pod("x", inline()), pod("y", inline()), pod("a", inline(vram_floor="5Gi"))],
-        ["12Gi"],
-        "needs 5Gi on one GPU; gpu-0 has 4Gi",
+        [pod("x", inline(priority="Low")), pod("y", inline()), pod("a", inline(vram_floor="5Gi"))],
+        ["--gpu", "12Gi"],
+        "needs 5Gi on one GPU; gpu-0 has 4Gi, and 8Gi once default/x (Low) ends",
     ),
     "more GPUs than there are": (
         [pod("a", inline(gpu_count="2"))],
-        ["12Gi"],
-        "needs 4Gi on each of 2 GPUs of a node; there is room on 1 of 1",
+        ["--gpu", "12Gi"],
+        "needs 4Gi on each of 2 GPUs of a node; the node has room on 1 of 1",
+    ),
+    "more GPUs than any node has": (
+        [pod("a", inline(gpu_count="3"))],
+        ["--node", "x=12Gi", "y=12Gi,12Gi"],
+        "needs 4Gi on each of 3 GPUs of a node; y has room on 2 of 2",
     ),
     "floors in whole units": (
         [pod("x", inline(vram_floor="1500Mi")), pod("a", inline(vram_floor="1500Mi"))],
-        ["3Gi"],
-        "needs 1500Mi (2Gi in whole units) on one GPU; gpu-0 has 1Gi",
+        ["--gpu", "3Gi"],
+        "needs 1500Mi on one GPU; gpu-0 has 1Gi, and 3Gi once default/x (Normal) ends",
+    ),
+    "a daemon set on the node that is full": (
+        [pod("x", inline(vram_floor="20Gi", vram_full="20Gi")), workload("DaemonSet", "a", inline())],
+        ["--node", "small=12Gi", "large=20Gi"],
+        "needs 4Gi on one GPU; large/0 has 0, and 20Gi once default/x (Normal) ends",
     ),
 }
 
 
-@pytest.mark.parametrize(("objects", "sizes", "reason"), UNPLACED.values(), ids=UNPLACED.keys())
+@pytest.mark.parametrize(("objects", "hardware", "reason"), UNPLACED.values(), ids=UNPLACED.keys())
 def test_what_has_no_room_says_why_and_the_answer_is_no(
     objects: list[dict[str, Any]],
-    sizes: list[str],
+    hardware: list[str],
     reason: str,
     write: Write,
     planned: Callable[..., dict[str, Any]],
 ) -> None:
-    answer = planned(write(*objects), "--gpu", *sizes)
-    assert answer["unplaced"] == [{"namespace": "default", "name": "a", "reason": reason}]
+    answer = planned(write(*objects), *hardware)
+    assert [(one["replicas"], one["reason"]) for one in answer["unplaced"]] == [(1, reason)]
     assert answer["code"] == 1
+
+
+def test_the_first_replica_without_room_speaks_for_the_rest(
+    write: Write, planned: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(workload("Deployment", "a", inline(), replicas=1_000_000))
+
+    answer = planned(path, "--gpu", "12Gi")
+    assert names(answer) == [["a-0", "a-1", "a-2"]]
+    assert answer["unplaced"] == [
+        {
+            "namespace": "default",
+            "name": "a-3",
+            "replicas": 999_997,
+            "reason": "needs 4Gi on one GPU; gpu-0 has 0, and 4Gi once default/a-0 (Normal) ends",
+        }
+    ]
+
+    assert main(["plan", "-f", path, "--gpu", "12Gi"]) == 1
+    assert "  a-3 and 999996 more  needs 4Gi on one GPU; gpu-0 has 0, " in capsys.readouterr().out
+
+
+def test_more_pods_than_anybody_plans_is_a_sentence(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = inline(vram_full="1Mi", vram_floor="1Mi")
+    path = write(workload("Deployment", "a", tiny, replicas=10**12))
+    nodes = [f"node-{number}={','.join(['1Gi'] * 8)}" for number in range(MOST_PODS // 80)]
+    assert main(["plan", "-f", path, "--unit", "1Mi", "--node", *nodes]) == 2
+    assert capsys.readouterr().err == (
+        f"arbiter plan: more than {MOST_PODS} pods find room; plan for fewer replicas or GPUs.\n"
+    )
+
+
+def test_pods_go_where_least_quality_is_lost_on_several_nodes(
+    write: Write, planned: Callable[..., dict[str, Any]]
+) -> None:
+    objects = write(
+        workload("Deployment", "chat", inline(), replicas=3),
+        workload("DaemonSet", "watch", inline(vram_full="2Gi", vram_floor="1Gi")),
+        pod("wide", inline(gpu_count="2", vram_full="20Gi", vram_floor="15Gi")),
+    )
+    answer = planned(objects, "--node", "small=12Gi", "--node", "large=24Gi,24Gi")
+
+    assert [gpu["name"] for gpu in answer["gpus"]] == ["small/0", "large/0", "large/1"]
+    assert [gpu["capacityBytes"] // GIB for gpu in answer["gpus"]] == [12, 24, 24]
+    placed: dict[str, list[str]] = {}
+    for gpu in answer["gpus"]:
+        for member in gpu["members"]:
+            placed.setdefault(member["name"], []).append(gpu["name"])
+    assert placed["wide"] == ["large/0", "large/1"]
+    assert placed["watch-0"] == ["small/0"]
+    assert len(placed["watch-1"]) == 1
+    assert placed["watch-1"][0].startswith("large/")
+    assert sorted(placed) == ["chat-0", "chat-1", "chat-2", "watch-0", "watch-1", "wide"]
+    assert (answer["unplaced"], answer["code"]) == ([], 0)
+
+
+def test_each_node_has_prices_of_its_own(write: Write, planned: Callable[..., dict[str, Any]]) -> None:
+    together = planned(CHAT, POSTERS, "--node", "a=12Gi")
+    apart = planned(CHAT, POSTERS, "--node", "a=12Gi", "b=12Gi")
+    assert [round(gpu["price"], 3) for gpu in together["gpus"]] == [0.356]
+    assert [gpu["price"] for gpu in apart["gpus"]] == [-1, -1]
+
+
+def test_a_demand_with_levels_stands_on_one_of_them(write: Write, planned: Callable[..., dict[str, Any]]) -> None:
+    vram = {"full": "10Gi", "floor": "4Gi", "levels": [{"quality": 0.7, "vram": "7Gi"}]}
+    stepped = allocation(vram=vram, quality={"minimum": 0.4})
+    answer = planned(
+        write(stepped, workload("Deployment", "a", template(allocation="chat"), replicas=4)), "--gpu", "27Gi"
+    )
+    assert [(m["quality"], m["vramBytes"] // GIB) for m in answer["gpus"][0]["members"]] == [
+        (0.4, 4),
+        (0.7, 7),
+        (0.7, 7),
+        (0.7, 7),
+    ]
+    assert (answer["gpus"][0]["price"], answer["gpus"][0]["usedBytes"]) == (0.6, 25 * GIB)
+
+
+def test_headroom_that_the_policy_keeps_is_told(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = write(policy(pressureThreshold=0.85), name="policy.yaml")
+    assert main(["plan", "-f", kept, CHAT, POSTERS, "--gpu", "12Gi"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "gpu-0: full sizes add up to 16.0 GiB, 12.00 are usable, 0.93 are kept as headroom. "
+        "Price 0.483 (High), mode Adaptive."
+    )
+
+
+def test_no_headroom_is_told_where_nobody_gives_way(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = write(policy(pressureThreshold=0.85), name="policy.yaml")
+    assert main(["plan", "-f", kept, CHAT, "--gpu", "12Gi"]) == 0
+    assert "headroom" not in capsys.readouterr().out
+
+
+def test_a_member_of_several_gpus_names_the_others(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", write(pod("wide", inline(gpu_count="2"))), "--node", "a=12Gi,12Gi"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("  wide")] == [
+        "  wide  Normal      floor  4.0  full 10.0  has 10.00 GiB  1.000  also on a/1",
+        "  wide  Normal      floor  4.0  full 10.0  has 10.00 GiB  1.000  also on a/0",
+    ]
+
+
+def test_a_policy_for_labelled_nodes_is_left_out_with_a_warning(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(policy("fast", nodeSelector={"gpu": "h100"}, mode="LlmFirst"), pod("a", inline()))
+    assert main(["plan", "-f", path]) == 0
+    told = capsys.readouterr()
+    assert "mode Adaptive" in told.out
+    assert told.err == (
+        "Warning: QualityPolicy fast is for labelled nodes, and a plan's have no labels; it was left out.\n"
+    )
 
 
 def test_a_smaller_unit_makes_room(write: Write, planned: Callable[..., dict[str, Any]]) -> None:
@@ -278,127 +349,7 @@ def test_what_admission_would_warn_of_is_told(write: Write, capsys: pytest.Captu
     )
 
 
-A = "arbiter.infernum.io"
-
-REFUSED: dict[str, tuple[list[object], str]] = {
-    "a floor above full, inline": (
-        [pod("chat", inline(vram_floor="12Gi"))],
-        f": pod default/chat: floor 12Gi is larger than full 10Gi; lower {A}/vram-floor or raise {A}/vram-full.",
-    ),
-    "a floor above full, in an unused allocation": (
-        [allocation(vram={"full": "10Gi", "floor": "12Gi"})],
-        ": GpuAllocation default/chat: floor 12Gi is larger than full 10Gi; "
-        "lower spec.vram.floor or raise spec.vram.full.",
-    ),
-    "an unknown type, inline": (
-        [pod("chat", inline(workload_type="Llm"))],
-        f': pod default/chat: {A}/workload-type "Llm" is unknown; '
-        "write one of LlmInference, ImageGeneration, VideoGeneration.",
-    ),
-    "an unknown type in an allocation": (
-        [allocation(workloadType="Llm")],
-        ': GpuAllocation default/chat: spec.workloadType "Llm" cannot be: '
-        "it should be 'LlmInference', 'ImageGeneration' or 'VideoGeneration'.",
-    ),
-    "no type": (
-        [allocation(workloadType=None)],
-        ": GpuAllocation default/chat: spec.workloadType is missing.",
-    ),
-    "a vram of ten, inline": (
-        [pod("chat", inline(vram_full="ten"))],
-        f': pod default/chat: {A}/vram-full: "ten" is no size; write a number with a unit, such as 10Gi or 1843Mi.',
-    ),
-    "a vram of ten in an allocation": (
-        [allocation(vram={"full": "ten"})],
-        ': GpuAllocation default/chat: spec.vram.full: "ten" is no size; '
-        "write a number with a unit, such as 10Gi or 1843Mi.",
-    ),
-    "an allocation that does not exist": (
-        [allocation(), pod("chat", template(allocation="caht"))],
-        ': pod default/chat: no GpuAllocation "caht" in namespace default; apply it first. Nearest name: "chat".',
-    ),
-    "an annotation that is no text": (
-        [pod("chat", inline(gpu_count=2))],
-        f': Pod default/chat: annotation {A}/gpu-count must be text; write "2" in quotes.',
-    ),
-    "an unknown version": (
-        [{**allocation(), "apiVersion": f"{A}/v1"}],
-        f': GpuAllocation default/chat: apiVersion "{A}/v1" is unknown; write {A}/v1alpha1.',
-    ),
-    "replicas that are no number": (
-        [workload("Deployment", "chat", inline(), replicas="two")],
-        ': Deployment default/chat: spec.replicas "two" is no count; write a whole number.',
-    ),
-    "a minimum that no exact number should hold": (
-        [pod("chat", inline(quality_minimum="1e99999999"))],
-        f': pod default/chat: {A}/quality-minimum "1e99999999" is no number; write for example 0.5.',
-    ),
-    "a GPU count of thousands of digits": (
-        [pod("chat", inline(gpu_count="9" * 5000))],
-        f': pod default/chat: {A}/gpu-count "{"9" * 5000}" is no whole number; write for example 2.',
-    ),
-    "a size with a line break": (
-        [pod("chat", inline(vram_full="10\nGi"))],
-        f': pod default/chat: {A}/vram-full: "10 Gi" is no size; write a number with a unit, such as 10Gi or 1843Mi.',
-    ),
-    "no YAML": (["a: [1\nb: 2\n"], ", line 2: is no YAML: expected ',' or ']', but got ':'."),
-    "YAML that holds itself": (["&a [*a]"], ": is no YAML: maximum recursion depth exceeded."),
-    "no objects": (["just words"], ": a document has no kind; write Kubernetes objects, parted by lines of ---."),
-    "no name": ([{"kind": "Pod", "metadata": {}}], ": Pod has no metadata.name; write one."),
-}
-
-
-@pytest.mark.parametrize(("objects", "sentence"), REFUSED.values(), ids=REFUSED.keys())
-def test_bad_input_is_one_sentence_and_exit_code_2(
-    objects: list[object], sentence: str, write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write(*objects)
-    assert main(["plan", "-f", path]) == 2
-    assert capsys.readouterr() == ("", f"arbiter plan: {path}{sentence}\n")
-
-
-def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "-f", "nowhere.yaml"]) == 2
-    assert capsys.readouterr().err == "arbiter plan: nowhere.yaml: cannot be read: No such file or directory.\n"
-
-
-def test_a_directory_without_manifests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "-f", str(tmp_path)]) == 2
-    assert "no YAML or JSON file is there" in capsys.readouterr().err
-
-
 def test_manifests_from_stdin(monkeypatch: pytest.MonkeyPatch, planned: Callable[..., dict[str, Any]]) -> None:
     with Path(CHAT).open() as chat:
         monkeypatch.setattr(sys, "stdin", chat)
         assert names(planned("-")) == [["chat"]]
-
-
-scalars = st.none() | st.booleans() | st.integers(-3, 40) | st.floats(allow_nan=True) | st.sampled_from(["", "x", "2"])
-junk = st.recursive(scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(scalars, inner, max_size=2))
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
-def test_no_nonsense_ends_in_a_traceback(data: st.DataObject, tmp_path: Path) -> None:
-    """One part of a good manifest is replaced by junk: it is planned or refused."""
-    document = data.draw(
-        st.sampled_from(
-            [
-                lambda: allocation(quality={"minimum": 0.5}, shrinkGrace="5s", gpuCount=1),
-                lambda: workload("Deployment", "a", inline(), replicas=2),
-                lambda: workload("Job", "a", template({f"{A}/vram": "3"}), parallelism=2, completions=2),
-                lambda: pod("a", inline(gpu_count="1", quality_minimum="0.5", priority="High")),
-            ]
-        )
-    )()
-    place: Any = document
-    while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
-            place[key] = data.draw(junk)
-            break
-        place = place[key]
-    path = tmp_path / "m.yaml"
-    path.write_text(yaml.safe_dump(document))
-    with suppress(InputError):
-        request_of(read_manifests([str(path)]), unit=GIB, mode=None)
