@@ -13,7 +13,7 @@ GPUS  ?= 12Gi
 ONLY  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check soak binaries cluster-up cluster-down crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench: $(READY) ## Run the benchmarks, each beside its yardstick [ONLY=equilibri
 gpu-check: ## Try the NVML backend, and two processes with real memory, on this machine's NVIDIA GPU (needs Python and the driver only)
 	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
 	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
+
+soak: $(READY) binaries ## Run the long test of the node: a thousand kubelets, one after another
+	@$(BIN)/pytest -q -s tests/component/deviceplugin/soak_registration.py
 
 binaries: $(READY)
 	@$(BIN)/python -m hack.cluster binaries

@@ -137,6 +137,16 @@ class Processes:
         directory.rmdir()
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process has of its host."""
+
+    descriptors: int
+    threads: int
+    resident: int
+    """Bytes."""
+
+
 class AgentProcess:
     """`arbiter device-plugin` as a process of its own."""
 
@@ -183,6 +193,16 @@ class AgentProcess:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def footprint(self) -> Footprint:
+        assert self._process is not None
+        process = Path(f"/proc/{self._process.pid}")
+        pages = int((process / "statm").read_text().split()[1])
+        return Footprint(
+            descriptors=len(list((process / "fd").iterdir())),
+            threads=len(list((process / "task").iterdir())),
+            resident=pages * os.sysconf("SC_PAGESIZE"),
+        )
 
     @property
     def log(self) -> str:

@@ -55,3 +55,20 @@ async def test_an_agent_that_comes_after_one_that_was_killed_leaves_no_socket_be
     await site.agent.ready()
 
     assert [path.name for path in site.kubelet.plugins.glob("arbiter-*")] == [site.kubelet.endpoints[-1]]
+
+
+async def test_kubelets_that_come_and_go_leave_nothing_behind(site: Site) -> None:
+    await restarted(site, times=3)
+    before = site.agent.footprint()
+
+    await restarted(site, times=9)
+
+    after = site.agent.footprint()
+    assert after.descriptors <= before.descriptors + 2  # connections to the API server come and go
+    assert after.threads <= before.threads + 1
+
+
+async def restarted(site: Site, *, times: int) -> None:
+    for _ in range(times):
+        await site.kubelet.restart()
+        await eventually(lambda: len(site.kubelet.healthy) == 24, "registration with the new kubelet")
