@@ -1,56 +1,56 @@
-"""Whether a claim may have room, and what is missing where it may not. Pure; imports the core only."""
+"""Who may come in, and who would have to leave for it. Imports the core only."""
 
-from dataclasses import dataclass
+from dataclasses import replace
+from fractions import Fraction
 
-from arbiter.local.claim import Claim
-from arbiter.local.errors import InsufficientMemory
-from arbiter.workload import MemoryPressure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What a claim finds; sizes in bytes.
-
-    `promised` are the floors of those with room, and what they hold who do not give back; `held` is what they may hold
-    now, lent bytes included; `ahead` are the floors of those who wait before it. `is_shared`: somebody there is not
-    of priority Background.
-    """
-
-    capacity: int
-    promised: int
-    held: int
-    ahead: int = 0
-    is_shared: bool = False
-
-    @property
-    def pressure(self) -> MemoryPressure:
-        """The level of what is promised."""
-        return MemoryPressure.at(self.utilisation)
-
-    @property
-    def utilisation(self) -> float:
-        """Promised share of the capacity, 0..1 and above where somebody does not give back; without any capacity 1."""
-        return self.promised / self.capacity if self.capacity else 1.0
-
-    @property
-    def pauses_background(self) -> bool:
-        """Whether Background yields: memory is tight, and there is somebody to yield to."""
-        return self.is_shared and self.pressure.pauses_background
-
-    def available(self, claim: Claim) -> int:
-        """Bytes that the claim can count on; for one that does not wait, those that nobody has to give back first."""
-        taken = self.promised if claim.waits else max(self.promised, self.held)
-        return self.capacity - taken - self.ahead
+from arbiter.equilibrium import solve
+from arbiter.ids import PodUid
+from arbiter.local.book import Book
+from arbiter.local.claim import GPU, Claim, Stage
+from arbiter.local.config import ArbiterConfig
+from arbiter.local.errors import ArbiterError, InsufficientQuality
+from arbiter.local.room import shortage
+from arbiter.policy import Policy
+from arbiter.preemption import Candidate, victims
 
 
-def shortage(claim: Claim, room: Room) -> InsufficientMemory | None:
-    """Why the claim cannot have room now; None where it can."""
-    available, needed = room.available(claim), claim.demand.floor
-    reason = None
-    if needed > available:
-        reason = "requests that came before it or have a higher priority wait too" if room.ahead else ""
-    elif room.pressure.blocks_new_work:
-        reason = f"pressure is {room.pressure} ({room.utilisation:.0%} are promised), and nothing new starts"
-    elif claim.is_background and room.pauses_background:
-        reason = f"pressure is {room.pressure} ({room.utilisation:.0%} are promised), and Background work pauses"
-    return None if reason is None else InsufficientMemory(requested=needed, available=available, reason=reason)
+class Admission:
+    """Decides by the book and changes nothing."""
+
+    def __init__(self, book: Book, *, config: ArbiterConfig, policy: Policy) -> None:
+        self._book = book
+        self._config = config
+        self._policy = policy
+
+    def lack(
+        self, claim: Claim, now: float, *, ahead: int = 0, gone: frozenset[PodUid] = frozenset()
+    ) -> ArbiterError | None:
+        """What the claim lacks once these are gone, with `ahead` bytes promised to those before it."""
+        short = shortage(claim, self._book.room(now, ahead=ahead, gone=gone, with_held=not claim.waits))
+        if short is not None or claim.promised is None:
+            return short
+        quality = self._quality(claim, now, gone=gone)
+        if quality >= claim.promised:
+            return None
+        return InsufficientQuality(minimum=float(claim.promised), available=float(quality))
+
+    def leavers(self, claim: Claim, now: float) -> tuple[PodUid, ...]:
+        """Who has to leave so that the claim may come in; nobody where that would not be enough."""
+        candidates = [
+            Candidate(
+                uid=other.uid, priority=other.demand.priority, size=self._book.promised(other), since=other.admitted_at
+            )
+            for other in self._book.in_stage(Stage.GATED, Stage.HOLDING)
+        ]
+        chosen = victims(
+            candidates, newcomer=claim.demand.priority, fits=lambda gone: self.lack(claim, now, gone=gone) is None
+        )
+        return tuple(victim.uid for victim in chosen or ())
+
+    def _quality(self, claim: Claim, now: float, *, gone: frozenset[PodUid]) -> Fraction:
+        """What the claim would get by its type alone: its own promise counted, insisting would cost the others."""
+        demand = replace(claim.demand, minimum=self._config.minimum_of(claim.demand.workload_type))
+        others = [self._book.member(other) for other in self._book.with_room(now) if other.uid not in gone]
+        newcomer = replace(claim.member(), demand=demand)
+        solved = solve({GPU: self._config.vram_budget}, [*others, newcomer], self._policy)
+        return solved.targets[claim.uid].quality or demand.maximum

@@ -4,28 +4,24 @@ Claims in, notices out, the clock a parameter; no threads and no I/O. Targets ar
 engine carries them out: it alone says what a holder may use. Imports the core only.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 
 from arbiter.curves import LOWEST_PRICE, quality_curve
 from arbiter.demand import round_down
-from arbiter.equilibrium import Member
 from arbiter.ids import PodUid
-from arbiter.local.admission import Room, shortage
+from arbiter.local.admission import Admission
+from arbiter.local.book import Book
 from arbiter.local.claim import GPU, Changed, Claim, Granted, Notice, Refused, Stage
 from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import (
     ArbiterError,
     InsufficientMemory,
-    InsufficientQuality,
     Preempted,
     ShuttingDown,
     Timeout,
 )
 from arbiter.local.request import AllocationRequest, demand_of, promised_quality
 from arbiter.local.statistics import ArbiterState, ArbiterStats, Meter
-from arbiter.preemption import Candidate, victims
 from arbiter.targets import solve_with_behind
 from arbiter.transitions import (
     Acknowledged,
@@ -62,9 +58,9 @@ class Allocator:
         self._capacities = {GPU: config.vram_budget}
         self._engine = Engine(usable=self._capacities, policy=self._policy, now=now)
         self._engine.handle(PodsListed(frozenset()), now)
-        self._claims: dict[PodUid, Claim] = {}
+        self._book = Book(config, policy=self._policy, engine=self._engine)
+        self._admission = Admission(self._book, config=config, policy=self._policy)
         self._numbers = count(1)
-        self._behind: dict[PodUid, int] = {}  # who has not given back in time, with what it holds
         self._events: list[Event] = []
         self._notices: list[Notice] = []
         self._is_unsolved = False
@@ -94,13 +90,13 @@ class Allocator:
             arrived_at=now,
             patience=request.patience(self._config.allocation_timeout),
         )
-        self._claims[claim.uid] = claim
+        self._book.claims[claim.uid] = claim
         self._meter.total += 1
         return claim.uid
 
     def release(self, uid: PodUid) -> bool:
         """End a claim wherever it stands; False where it has ended before."""
-        claim = self._claims.get(uid)
+        claim = self._book.claims.get(uid)
         if claim is None:
             return False
         self._meter.failed += claim.stage in _WITHOUT_ALLOCATION
@@ -109,7 +105,7 @@ class Allocator:
 
     def acknowledge(self, uid: PodUid, *, revision: int, memory: int, now: float) -> bool:
         """A holder runs within `memory` bytes since it was told `revision`; False where its claim has ended."""
-        if uid not in self._claims:
+        if uid not in self._book.claims:
             return False
         # Nothing in a process can be measured from outside it, so what it says counts.
         self._events += [Acknowledged(uid=uid, revision=revision, vram=memory), Measured(uid=uid, vram=None, at=now)]
@@ -118,7 +114,7 @@ class Allocator:
     def close(self) -> None:
         """Refuse whoever waits and whoever comes; holders keep what they have."""
         self._is_closed = True
-        for claim in self._in_stage(*_WITHOUT_ALLOCATION):
+        for claim in self._book.in_stage(*_WITHOUT_ALLOCATION):
             self._refuse(claim, ShuttingDown(f"this arbiter was closed while {claim.uid} waited."))
 
     def settle(self, now: float) -> tuple[Notice, ...]:
@@ -143,9 +139,12 @@ class Allocator:
     def _admit(self, now: float) -> None:
         """Give room to those who wait, in order. Nobody overtakes who waits for memory: what is free is kept for it."""
         ahead = 0
-        for claim in sorted(self._in_stage(Stage.WAITING), key=lambda claim: claim.order):
-            lack = self._lack(claim, now, ahead=ahead)
-            if lack is not None and not ahead and claim.waits and self._make_room(claim, now):
+        for claim in sorted(self._book.in_stage(Stage.WAITING), key=lambda claim: claim.order):
+            if ahead and claim.waits:
+                ahead += claim.demand.floor
+                continue
+            lack = self._admission.lack(claim, now, ahead=ahead)
+            if lack is not None and claim.waits and self._make_room(claim, now):
                 lack = None
             if lack is None:
                 claim.stage, claim.admitted_at = Stage.GATED, now
@@ -155,39 +154,12 @@ class Allocator:
             elif isinstance(lack, InsufficientMemory):
                 ahead += claim.demand.floor
 
-    def _lack(
-        self, claim: Claim, now: float, *, ahead: int = 0, gone: frozenset[PodUid] = frozenset()
-    ) -> ArbiterError | None:
-        """What the claim lacks once these are gone."""
-        lack = shortage(claim, self._room(now, ahead=ahead, gone=gone, with_held=not claim.waits))
-        if lack is not None or claim.promised is None:
-            return lack
-        # Its own promise must not count here: with it, whoever insists on more would get it at the others' cost.
-        as_usual = replace(claim.demand, minimum=self._config.minimum_of(claim.demand.workload_type))
-        members = [self._member(other) for other in self._with_room(now) if other.uid not in gone]
-        newcomer = replace(claim.member(), demand=as_usual)
-        solved = solve_with_behind(self._capacities, [*members, newcomer], self._policy, behind=())
-        quality = solved.targets[claim.uid].quality or claim.demand.maximum
-        if quality >= claim.promised:
-            return None
-        return InsufficientQuality(minimum=float(claim.promised), available=float(quality))
-
     def _make_room(self, claim: Claim, now: float) -> bool:
         """Tell those to leave who have to for this claim, if that is enough."""
-        candidates = [
-            Candidate(
-                uid=other.uid, priority=other.demand.priority, size=self._promised(other), since=other.admitted_at
-            )
-            for other in self._in_stage(Stage.GATED, Stage.HOLDING)
-        ]
-        leaving = victims(
-            candidates,
-            newcomer=claim.demand.priority,
-            fits=lambda gone: self._lack(claim, now, gone=gone) is None,
-        )
-        for victim in leaving or ():
-            self._tell_to_leave(self._claims[victim.uid], by=claim, now=now)
-        return bool(leaving)
+        leavers = self._admission.leavers(claim, now)
+        for uid in leavers:
+            self._tell_to_leave(self._book.claims[uid], by=claim, now=now)
+        return bool(leavers)
 
     def _tell_to_leave(self, victim: Claim, *, by: Claim, now: float) -> None:
         self._meter.preemptions += 1
@@ -195,24 +167,24 @@ class Allocator:
             self._refuse(victim, Preempted(victim=victim.uid, by=by.uid))
             return
         victim.stage, victim.leaving_since, victim.leaving_for = Stage.LEAVING, now, by.uid
-        self._behind.pop(victim.uid, None)
+        self._book.behind.pop(victim.uid, None)
         self._is_unsolved = True
         self._events.append(victim.observed())
         self._tell(victim)
 
     def _note_overstayers(self, now: float) -> None:
         """Who was told to leave and has not is no longer expected to: its bytes count again."""
-        for claim in self._in_stage(Stage.LEAVING):
-            if claim.uid not in self._behind and now >= self._gone_by(claim):
-                self._behind[claim.uid] = self._held(claim)
+        for claim in self._book.in_stage(Stage.LEAVING):
+            if claim.uid not in self._book.behind and now >= self._book.gone_by(claim):
+                self._book.behind[claim.uid] = self._book.held(claim)
                 self._is_unsolved = True
 
     def _solve(self, now: float) -> None:
         """New targets for everybody, and a start for those who just got room."""
         self._is_unsolved = False
-        claims = list(self._with_room(now))
-        behind = {claim.uid for claim in claims if claim.uid in self._behind and claim.stage is Stage.HOLDING}
-        members = [self._member(claim) for claim in claims]
+        claims = list(self._book.with_room(now))
+        behind = {claim.uid for claim in claims if claim.uid in self._book.behind and claim.stage is Stage.HOLDING}
+        members = [self._book.member(claim) for claim in claims]
         solved = solve_with_behind(self._capacities, members, self._policy, behind=behind)
         self._price = solved.prices[GPU].price
         for claim in claims:
@@ -233,36 +205,36 @@ class Allocator:
 
     def _follow_behind(self) -> None:
         """What those hold who are behind changes with what they give back; and at last they are trusted again."""
-        for uid, before in list(self._behind.items()):
+        for uid, before in list(self._book.behind.items()):
             status = self._engine.status(uid)
             if status is None:
                 continue
-            is_trusted = self._claims[uid].stage is Stage.HOLDING and status.state not in _BEHIND
+            is_trusted = self._book.claims[uid].stage is Stage.HOLDING and status.state not in _BEHIND
             if is_trusted:
-                del self._behind[uid]
+                del self._book.behind[uid]
             else:
-                self._behind[uid] = status.held
+                self._book.behind[uid] = status.held
             self._is_unsolved = self._is_unsolved or is_trusted or status.held != before
 
     def _carry_out(self, action: Action, now: float) -> None:
         match action:
             case Publish(uid, grant):
-                claim = self._claims[uid]
+                claim = self._book.claims[uid]
                 before, claim.grant = claim.grant, grant
                 if claim.stage is not Stage.GATED:
                     self._meter.reductions += before is not None and grant.quality < before.quality
                     self._tell(claim)
             case Release(uid, _):
-                claim = self._claims[uid]
+                claim = self._book.claims[uid]
                 claim.stage = Stage.HOLDING
                 self._meter.successful += 1
                 if (target := claim.told(paused=self._is_paused)) is not None:
                     self._notices.append(Granted(uid, target))
-            case Refuse(uid, _, _) if uid in self._claims:
+            case Refuse(uid, _, _) if uid in self._book.claims:
                 # The engine gives a start up after a while, as kubelets do; how long a claim waits is its own affair.
                 self._events.append(StartRequested(uid, acknowledged=True))
-            case ShrinkOverdue(uid, _) if self._claims[uid].stage is Stage.HOLDING:
-                self._behind[uid] = 0  # what it holds is looked up when the engine is done
+            case ShrinkOverdue(uid, _) if self._book.claims[uid].stage is Stage.HOLDING:
+                self._book.behind[uid] = 0  # what it holds is looked up when the engine is done
             case Measure(uid):
                 self._events.append(Measured(uid=uid, vram=None, at=now))
             case _:
@@ -270,27 +242,23 @@ class Allocator:
 
     def _expire(self, now: float) -> bool:
         """Refuse those who have waited for as long as they may; whether there were any."""
-        late = [claim for claim in self._in_stage(*_WITHOUT_ALLOCATION) if now >= claim.deadline]
+        late = [claim for claim in self._book.in_stage(*_WITHOUT_ALLOCATION) if now >= claim.deadline]
         for claim in late:
             self._refuse(claim, Timeout(duration=claim.patience or 0.0, reason=self._why_late(claim, now)))
         return bool(late)
 
     def _why_late(self, claim: Claim, now: float) -> str:
         if claim.stage is Stage.WAITING:
-            return str(self._lack(claim, now) or "it was not its turn.")
-        owing = [other.uid for other in self._in_stage(Stage.HOLDING, Stage.LEAVING) if self._owes(other)]
-        return f"{', '.join(owing)} {'has' if len(owing) == 1 else 'have'} not given its memory back."
-
-    def _owes(self, claim: Claim) -> bool:
-        """Whether it was told to use less, or to leave, and may still use as much as before."""
-        return claim.stage is Stage.LEAVING or (claim.grant is not None and self._held(claim) > claim.grant.vram)
+            return str(self._admission.lack(claim, now) or "it was not its turn.")
+        owing = [other.uid for other in self._book.in_stage(Stage.HOLDING, Stage.LEAVING) if self._book.owes(other)]
+        return f"{', '.join(owing) or 'others'} {'has' if len(owing) == 1 else 'have'} not given its memory back."
 
     def _pause(self, now: float) -> None:
         """Tell the holders of priority Background when they should pause, and when they may go on."""
-        is_paused = self._room(now).pauses_background
+        is_paused = self._book.room(now).pauses_background
         if is_paused != self._is_paused:
             self._is_paused = is_paused
-            for claim in self._in_stage(Stage.HOLDING, Stage.LEAVING):
+            for claim in self._book.in_stage(Stage.HOLDING, Stage.LEAVING):
                 if claim.is_background:
                     self._tell(claim)
 
@@ -298,8 +266,12 @@ class Allocator:
 
     def next_deadline(self) -> float | None:
         """When to settle, if nothing happens before."""
-        waiting = [claim.deadline for claim in self._in_stage(*_WITHOUT_ALLOCATION)]
-        leaving = [self._gone_by(claim) for claim in self._in_stage(Stage.LEAVING) if claim.uid not in self._behind]
+        waiting = [claim.deadline for claim in self._book.in_stage(*_WITHOUT_ALLOCATION)]
+        leaving = [
+            self._book.gone_by(claim)
+            for claim in self._book.in_stage(Stage.LEAVING)
+            if claim.uid not in self._book.behind
+        ]
         engine = self._engine.next_deadline()
         return min([*waiting, *leaving, *([] if engine is None else [engine])], default=None)
 
@@ -311,25 +283,25 @@ class Allocator:
     @property
     def state(self) -> ArbiterState:
         """The moment of the last `settle`."""
-        room = self._room(self._meter.at)
-        llm, diffusion = self._qualities(is_llm=True), self._qualities(is_llm=False)
+        room = self._book.room(self._meter.at)
+        llm, diffusion = self._book.qualities(is_llm=True), self._book.qualities(is_llm=False)
         return ArbiterState(
             active_llm=len(llm),
             active_diffusion=len(diffusion),
-            waiting=len(list(self._in_stage(*_WITHOUT_ALLOCATION))),
+            waiting=len(list(self._book.in_stage(*_WITHOUT_ALLOCATION))),
             llm_quality=min(llm, default=1.0),
             diffusion_quality=min(diffusion, default=1.0),
             pressure=room.utilisation,
             pressure_level=room.pressure,
             price=float(self._price),
-            vram_used=sum(self._held(claim) for claim in self._claims.values()),
+            vram_used=sum(self._book.held(claim) for claim in self._book.claims.values()),
             vram_available=max(0, room.capacity - room.promised),
         )
 
     @property
     def behind(self) -> frozenset[PodUid]:
         """Who has not given back in time, and is taken to keep what it holds."""
-        return frozenset(self._behind)
+        return frozenset(self._book.behind)
 
     @property
     def stats(self) -> ArbiterStats:
@@ -338,60 +310,10 @@ class Allocator:
 
     # Parts of it
 
-    def _in_stage(self, *stages: Stage) -> Iterator[Claim]:
-        return (claim for claim in list(self._claims.values()) if claim.stage in stages)
-
-    def _with_room(self, now: float) -> Iterator[Claim]:
-        """Who counts: all who have room, but for those who are expected to leave it soon."""
-        for claim in self._claims.values():
-            if claim.stage is Stage.WAITING or (claim.stage is Stage.LEAVING and now < self._gone_by(claim)):
-                continue
-            yield claim
-
-    def _gone_by(self, claim: Claim) -> float:
-        return claim.leaving_since + self._config.shrink_grace
-
-    def _member(self, claim: Claim) -> Member:
-        return claim.member(held=self._held_back(claim))
-
-    def _held_back(self, claim: Claim) -> int | None:
-        """Bytes that a claim keeps whatever the price; None where it gives way."""
-        is_sized = self._policy.sizes_once and claim.stage is Stage.HOLDING
-        return max(claim.demand.floor, self._held(claim)) if is_sized or claim.uid in self._behind else None
-
-    def _held(self, claim: Claim) -> int:
-        status = self._engine.status(claim.uid)
-        return 0 if status is None else status.held
-
-    def _promised(self, claim: Claim) -> int:
-        held = self._held_back(claim)
-        return claim.demand.floor if held is None else held
-
-    def _room(
-        self, now: float, *, ahead: int = 0, gone: frozenset[PodUid] = frozenset(), with_held: bool = False
-    ) -> Room:
-        others = [claim for claim in self._with_room(now) if claim.uid not in gone]
-        return Room(
-            capacity=self._config.vram_budget,
-            promised=sum(self._promised(claim) for claim in others),
-            held=sum(self._kept(claim) for claim in self._claims.values() if claim.uid not in gone) if with_held else 0,
-            ahead=ahead,
-            is_shared=any(not claim.is_background for claim in others),
-        )
-
-    def _kept(self, claim: Claim) -> int:
-        """Bytes that nobody else can have at once."""
-        return claim.demand.floor if claim.stage is Stage.GATED else self._held(claim)
-
-    def _qualities(self, *, is_llm: bool) -> list[float]:
-        holding = self._in_stage(Stage.HOLDING, Stage.LEAVING)
-        grants = [claim.grant for claim in holding if claim.demand.workload_type.is_llm == is_llm]
-        return [float(grant.quality) for grant in grants if grant is not None]
-
     def _measure(self, now: float) -> None:
-        self._meter.pressure.value = self._room(now).utilisation
-        self._meter.llm.value = _mean(self._qualities(is_llm=True))
-        self._meter.diffusion.value = _mean(self._qualities(is_llm=False))
+        self._meter.pressure.value = self._book.room(now).utilisation
+        self._meter.llm.value = _mean(self._book.qualities(is_llm=True))
+        self._meter.diffusion.value = _mean(self._book.qualities(is_llm=False))
 
     def _tell(self, claim: Claim) -> None:
         target = claim.told(paused=self._is_paused)
@@ -404,8 +326,8 @@ class Allocator:
         self._end(claim)
 
     def _end(self, claim: Claim) -> None:
-        del self._claims[claim.uid]
-        self._behind.pop(claim.uid, None)
+        del self._book.claims[claim.uid]
+        self._book.behind.pop(claim.uid, None)
         if claim.stage is not Stage.WAITING:
             self._events.append(Ended(claim.uid))
             self._is_unsolved = True
