@@ -85,7 +85,8 @@ static void read_line(const char *line) {
 
 static int read_script(void) {
     char line[LINE];
-    FILE *file = fopen(getenv("NVML_STUB"), "r");
+    const char *path = getenv("NVML_STUB");
+    FILE *file = path == NULL ? NULL : fopen(path, "r");
     memset(&script, 0, sizeof script);
     if (file == NULL) return UNKNOWN;
     while (fgets(line, sizeof line, file) != NULL) read_line(line);
