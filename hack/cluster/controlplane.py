@@ -63,6 +63,16 @@ def loopback() -> Place:
     return Place(_LOOPBACK, Ports(*ports))
 
 
+_AUDIT_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:arbiter-system"]}
+- {level: None}
+"""
+
+
 class ControlPlane:
     """A control plane whose keys, data, records and logs are in `directory`.
 
@@ -137,6 +147,11 @@ class ControlPlane:
     def stop_apiserver(self) -> None:
         """Ends the API server at once, as a crash would."""
         self.processes.kill("kube-apiserver")
+
+    @property
+    def audit_log(self) -> Path:
+        """What Arbiter's service accounts asked the API server for: an event in JSON on each line."""
+        return self.directory / "logs" / "audit.log"
 
     def ready(self) -> bool:
         """Says whether the API server answers and has made its first namespaces."""
@@ -233,6 +248,8 @@ class ControlPlane:
             f"--tls-private-key-file={serving.key}",
             f"--client-ca-file={authority}",
             "--authorization-mode=Node,RBAC",
+            f"--audit-policy-file={self._audit_policy()}",
+            f"--audit-log-path={self.audit_log}",
             "--allow-privileged=true",
             *self._admission_flags(),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
@@ -249,6 +266,11 @@ class ControlPlane:
             "--requestheader-group-headers=X-Remote-Group",
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         )
+
+    def _audit_policy(self) -> Path:
+        path = self.directory / "audit-policy.yaml"
+        path.write_text(_AUDIT_POLICY)
+        return path
 
     def _admission_flags(self) -> tuple[str, ...]:
         enabled = "--enable-admission-plugins=NodeRestriction"

@@ -26,6 +26,7 @@ from arbiter.policy import Policy
 from hack.cluster.cluster import Cluster
 from hack.cluster.errors import CommandError
 from hack.journal import peak_use
+from tests.cluster.audit import audited
 from tests.cluster.chronicle import Chronicle
 from tests.cluster.workloads import Workload, as_yaml
 
@@ -59,6 +60,7 @@ class Life:
     chance: random.Random
     alive: dict[str, Workload] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    evicted: set[str] = field(default_factory=set)
     kills: list[tuple[str, float]] = field(default_factory=list)
     restarted: set[str] = field(default_factory=set)
     gpus_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -91,7 +93,7 @@ class Life:
         """A pod is deleted, now and then by force."""
         name = self.chance.choice(sorted(self.alive))
         force = ("--force", "--grace-period=0") if self.chance.random() < 0.2 else ()
-        self._patiently("delete", "pod", name, "--wait=false", *force)
+        self._patiently("delete", "pod", name, "--wait=false", "--ignore-not-found", *force)
         self._patiently("delete", "gpua", name, "--wait=false")
         del self.alive[name]
 
@@ -109,6 +111,7 @@ class Life:
 
     def look(self) -> list[dict[str, Any]]:
         """Every pod as it is now, remembering what must not have happened."""
+        self._let_evicted_go()
         answer = self.cluster.control_plane.get("/api/v1/namespaces/default/pods")
         pods: list[dict[str, Any]] = json.loads(answer)["items"] if answer else []
         for pod in pods:
@@ -132,6 +135,16 @@ class Life:
         self.cluster.kill(component)
         time.sleep(DOWN_SECONDS)
         self.cluster.start(component)
+
+    def _let_evicted_go(self) -> None:
+        """Forgets the pods that the operator evicted, each for a more important one that had no room."""
+        for event in audited(self.cluster):
+            reference = event["objectRef"]
+            is_eviction = reference.get("subresource") == "eviction" and "dryRun" not in event["requestURI"]
+            if is_eviction and event["responseStatus"]["code"] == 201 and reference["name"] in self.alive:
+                self.evicted.add(reference["name"])
+                self._patiently("delete", "gpua", reference["name"], "--wait=false")
+                del self.alive[reference["name"]]
 
     def _was_being_admitted(self, pod: dict[str, Any]) -> bool:
         """Whether the kubelet asked about the pod while its node's device plugin was killed and away."""
@@ -181,6 +194,8 @@ def test_no_byte_is_promised_twice_whatever_is_killed(cluster: Cluster) -> None:
     assert {component for component, _ in life.kills} == set(VICTIMS)
     assert life.failed == set()
     assert life.restarted == set()
+    evictions = [line for line in cluster.log("operator").read_text().splitlines() if "pod evicted" in line]
+    assert [line for line in evictions if " for=" not in line] == [], "evicted for other reasons than a preemption"
     assert len(journals) >= CHANGES // 8
     for gpu, usable in usable_bytes(cluster).items():
         here = {uid: steps for uid, steps in journals.items() if gpu in life.gpus_of.get(uid, ())}

@@ -255,7 +255,7 @@ class KubeClient:
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"namespace": pod.namespace, "name": pod.name},
-            "deleteOptions": _only(uid) | ({"dryRun": ["All"]} if dry_run else {}),
+            "deleteOptions": _only(uid),
         }
         request = _on(
             PODS,
@@ -264,6 +264,7 @@ class KubeClient:
             namespace=pod.namespace,
             name=pod.name,
             subresource="eviction",
+            query={"dryRun": "All"} if dry_run else {},
             body=codec.encode(eviction),
             final_refusal=True,
         )
