@@ -14,7 +14,8 @@ from hack.observe import FileView, GpuView, NotSeenError, Observer, PodView
 MIB, GIB = 1 << 20, 1 << 30
 
 _BAR_WIDTH = 24
-_SETTLED_SECONDS = 3.0
+_SETTLED_SECONDS = 8.0
+"""How long the new operator is watched: the lease of the one before it lasts for 4 s, and only then does it lead."""
 _MANIFESTS = ("chat", "posters", "render")
 
 
