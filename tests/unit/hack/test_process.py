@@ -83,7 +83,9 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None
 def test_a_process_can_be_made_to_end_with_the_one_that_started_it(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        Processes(tmp_path, die_with_parent=True).start("follower", ("sleep", "60"))
+        processes = Processes(tmp_path, die_with_parent=True)
+        processes.start("follower", ("sh", "-c", "echo bound; exec sleep 60"))
+        processes.wait("follower", "its first line", lambda: processes.log("follower").read_text() != "", seconds=10)
         os._exit(0)
     os.waitpid(child, 0)
     record = json.loads((tmp_path / "run" / "follower.json").read_text())
