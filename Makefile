@@ -8,6 +8,9 @@ CODE   := arbiter kube extender deviceplugin operator cli hack tests
 
 GPU_CHECK := build/gpu-check
 
+# Component tests mostly wait for processes: twice as many as there are cores keep the cores busy.
+COMPONENT_WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 2 )))
+
 NODES ?= 1
 GPUS  ?= 12Gi
 ONLY  ?=
@@ -43,7 +46,7 @@ unit: $(READY) ## Run unit and property tests
 	@$(BIN)/pytest -q -n auto tests/unit tests/property
 
 component: $(READY) binaries ## Run tests against a real API server, scheduler and gRPC
-	@$(BIN)/pytest -q -n auto tests/component
+	@$(BIN)/pytest -q -n $(COMPONENT_WORKERS) tests/component
 
 cluster-tests: $(READY) ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
 	@$(BIN)/python -m hack.cluster prepare
