@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.policy import Policy
 from arbiter.transitions import GpusChanged, PodsListed, PodVanished, PolicyChanged
+from arbiter_deviceplugin.access import GpuAccess
 from arbiter_deviceplugin.admission import Admission
 from arbiter_deviceplugin.allocations import Allocations, Claims
 from arbiter_deviceplugin.backends import Backend
@@ -59,7 +60,10 @@ _LONGEST_SILENCE = 150.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the agent runs; `unit` is the bytes of a slice that it should offer."""
+    """Where the agent runs; `unit` is the bytes of a slice that it should offer.
+
+    `gpu_access` is how the node's runtime learns which GPUs a container gets.
+    """
 
     node: NodeName
     unit: int
@@ -67,6 +71,7 @@ class Settings:
     state_dir: Path
     run_dir: Path
     proc_dir: Path
+    gpu_access: GpuAccess = GpuAccess.ENVIRONMENT
 
 
 class Agent:
@@ -77,6 +82,7 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._tools = settings.state_dir / TOOLS
+        self._gpu_access = settings.gpu_access if backend.shows_gpus else None
         self._backend = backend
         self._inventory = inventory
         self._allocations = Allocations(disk.allocations())
@@ -109,7 +115,7 @@ class Agent:
             offer=self._offer,
             admission=self._admission,
             carrier=self._carrier,
-            shows_gpus=backend.shows_gpus,
+            gpu_access=self._gpu_access,
             tools=self._tools,
         )
         self._registrar = Registrar(self._kubelet, self._plugin)
@@ -308,6 +314,7 @@ class Agent:
             pods=pods,
             listed=self._admission.listed,
             foreign=self._foreign(),
+            isolation=self._gpu_access.isolation if self._gpu_access else "none",
             rungs={gpu.uuid: self._enforcer.rung(gpu) for gpu in self._inventory.reading.gpus},
         )
 

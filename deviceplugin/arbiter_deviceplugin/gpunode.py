@@ -52,6 +52,7 @@ class NodeFacts:
     listed: tuple[ListedContainer, ...]
     foreign: tuple[str, ...]
     rungs: Mapping[GpuUuid, Enforcement]
+    isolation: str = "none"
 
     def rung(self, gpu: Gpu) -> Enforcement:
         """How firmly grants are held on this GPU."""
@@ -97,6 +98,7 @@ def _gpu(gpu: Gpu, facts: NodeFacts) -> GpuStatus:
         healthy=gpu.healthy,
         reason=gpu.reason,
         enforcement=facts.rung(gpu),
+        isolation=facts.isolation,
         confirmation="trust" if gpu.use is None else "measured",
         links=list(gpu.links),
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from arbiter.ids import NodeName
+from arbiter_deviceplugin.access import GpuAccess
 from arbiter_deviceplugin.agent import COMPONENT, Agent, Settings, serve
 from arbiter_deviceplugin.backends import Backend
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
@@ -34,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="XIDs, as 63,94, that leave a GPU healthy; those of applications do so anyway",
     )
     add_flag(parser, "--proc-dir", type=Path, default="/proc", help="the host's processes")
+    add_flag(
+        parser,
+        "--gpu-access",
+        choices=tuple(GpuAccess),
+        default=GpuAccess.ENVIRONMENT,
+        help="how the node's runtime is told which GPUs a container gets; only cdi (containerd 1.7 or newer) and "
+        "volume-mounts keep containers from others",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,6 +84,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         state_dir=args.state_dir,
         run_dir=args.run_dir,
         proc_dir=args.proc_dir,
+        gpu_access=GpuAccess(args.gpu_access),
     )
 
 

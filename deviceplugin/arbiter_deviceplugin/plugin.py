@@ -13,6 +13,7 @@ import grpc
 
 from arbiter_deviceplugin._proto.deviceplugin.v1beta1 import api_pb2 as api
 from arbiter_deviceplugin._proto.deviceplugin.v1beta1 import api_pb2_grpc
+from arbiter_deviceplugin.access import GpuAccess, access
 from arbiter_deviceplugin.admission import Admission, HandedOut, StartRefusedError
 from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.directory import TOOLS
@@ -27,16 +28,18 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Plugin(api_pb2_grpc.DevicePluginServicer):
-    """The service. `shows_gpus`: whether the runtime gives GPUs to the container by NVIDIA's environment variable.
+    """The service. `gpu_access` is by what the runtime learns of a container's GPUs; None where it shows none.
 
     `tools` is the directory on the host with what containers may execute.
     """
 
-    def __init__(self, *, offer: Offer, admission: Admission, carrier: Carrier, shows_gpus: bool, tools: Path) -> None:
+    def __init__(
+        self, *, offer: Offer, admission: Admission, carrier: Carrier, gpu_access: GpuAccess | None, tools: Path
+    ) -> None:
         self._offer = offer
         self._admission = admission
         self._carrier = carrier
-        self._shows_gpus = shows_gpus
+        self._gpu_access = gpu_access
         self._tools = tools
 
     @property
@@ -69,7 +72,7 @@ class Plugin(api_pb2_grpc.DevicePluginServicer):
         return api.PreferredAllocationResponse(container_responses=answers)
 
     async def Allocate(self, request: api.AllocateRequest, context: _Context) -> api.AllocateResponse:
-        """Hands out a fresh directory, and the GPUs by environment."""
+        """Hands out a fresh directory, and the GPUs as the runtime takes them."""
         handed_out = [
             await self._admission.allocate(_slices(question.devices_ids)) for question in request.container_requests
         ]
@@ -88,15 +91,18 @@ class Plugin(api_pb2_grpc.DevicePluginServicer):
         return api.PreStartContainerResponse()
 
     def _response(self, given: HandedOut) -> api.ContainerAllocateResponse:
-        environment = {"ARBITER_DIR": _MOUNT_POINT}
-        if self._shows_gpus:
-            environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(gpus_of(given.slices))
+        shown = access(self._gpu_access, gpus_of(given.slices))
         # Two mounts, since hosts often forbid to execute what lies under /run.
         mounts = [
             api.Mount(container_path=_MOUNT_POINT, host_path=str(given.path), read_only=True),
             api.Mount(container_path=f"{_MOUNT_POINT}/{TOOLS}", host_path=str(self._tools), read_only=True),
+            *(api.Mount(container_path=inside, host_path=host, read_only=True) for inside, host in shown.mounts),
         ]
-        return api.ContainerAllocateResponse(envs=environment, mounts=mounts)
+        return api.ContainerAllocateResponse(
+            envs={"ARBITER_DIR": _MOUNT_POINT, **dict(shown.environment)},
+            mounts=mounts,
+            cdi_devices=[api.CDIDevice(name=name) for name in shown.cdi],
+        )
 
 
 def _slices(identifiers: Any) -> tuple[SliceId, ...]:

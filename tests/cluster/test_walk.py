@@ -61,6 +61,23 @@ def test_two_containers_share_a_gpu_and_the_first_gets_its_quality_back(small: C
     assert settled_at(observer, CHAT, 1.0).vram == 10240 << 20
 
 
+def test_an_engine_that_knows_nothing_of_arbiter_is_run_again_with_what_its_target_means(small: Cluster) -> None:
+    observer = Observer(small)
+    pod = CHAT.pod
+    pod["spec"]["containers"][0]["command"] = [
+        *("/run/arbiter/bin/arbiter-run", "--set=--share={gpu_fraction}", "--min-interval=0s", "--ready-after=0.1s"),
+        *("sh", "-c", 'echo "started $0"; exec sleep 1000'),
+    ]
+    small.kubectl("apply", "-f", "-", stdin=as_yaml(CHAT.allocation, pod))
+    assert settled_at(observer, CHAT, 1.0).vram == 10240 << 20
+
+    small.kubectl("apply", "-f", "-", stdin=POSTERS.manifest)
+
+    assert settled_at(observer, POSTERS, 0.493).vram == 3028 << 20
+    log = small.kubectl("logs", CHAT.name).splitlines()
+    assert [line for line in log if line.startswith("started")] == ["started --share=0.8333", "started --share=0.7532"]
+
+
 def test_kubectl_shows_what_a_person_needs(small: Cluster) -> None:
     observer = Observer(small)
     for workload in (CHAT, POSTERS):

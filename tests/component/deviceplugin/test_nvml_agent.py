@@ -116,3 +116,21 @@ async def test_a_container_that_uses_more_than_it_may_hold_is_named_in_event_con
     )
     above = await metric(site, "arbiter_measured_above_grant_bytes", namespace=site.namespace, pod="chat")
     assert above == 3 * GIB
+
+
+async def test_gpus_are_given_by_name_to_a_runtime_that_takes_names(site: Site, flags: tuple[str, ...]) -> None:
+    assert site.agent.stop() == 0
+    site.agent.start(*flags, "--gpu-access", "cdi")
+    await site.agent.ready()
+    await site.add_pod(a_pod("chat"), gpus=("GPU-1",))
+
+    container = await site.kubelet.admit(site.namespace, "chat", size=4)
+
+    assert [device.name for device in container.allocated.cdi_devices] == ["nvidia.com/gpu=GPU-1"]
+    assert dict(container.allocated.envs) == {"ARBITER_DIR": "/run/arbiter", "NVIDIA_VISIBLE_DEVICES": "void"}
+
+    async def is_said() -> bool:
+        status = await site.status()
+        return status is not None and {gpu.isolation for gpu in status.gpus} == {"cdi"}
+
+    await eventually(is_said, "isolation in GpuNode")

@@ -246,3 +246,7 @@ def test_metrics_tell_memory_by_its_use_and_who_takes_too_much() -> None:
         ("arbiter_gpu_vram_bytes", "n1", "a", "used"): 9300 * MIB,
         ("arbiter_measured_above_grant_bytes", "n1", "team", "chat"): GIB,
     }
+
+
+def test_a_node_says_what_keeps_containers_from_others_gpus() -> None:
+    assert [status(facts).gpus[0].isolation for facts in (FACTS, replace(FACTS, isolation="cdi"))] == ["none", "cdi"]
