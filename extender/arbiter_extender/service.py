@@ -64,7 +64,7 @@ class Extender:
         )
 
     def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
-        """All of the score to the best node: kube-scheduler breaks ties at random.
+        """All of the score to the best node: kube-scheduler breaks ties at random. Nodes that are left out get none.
 
         Raises:
             BadRequestError: the request names no nodes.
@@ -72,14 +72,14 @@ class Extender:
         names = _names(args)
         pod = gpu_pod(args.pod, unit=self._ledger.unit)
         if pod is None:
-            return [HostPriority(name, 0) for name in names]
+            return []
         self._expire()
         best = self._ledger.assigned(pod.uid)
         if best is None:
             best = prioritize(self._ledger, pod, names)
             if best is not None:
                 self._hold(pod, best)
-        return [HostPriority(name, MAX_SCORE if best and name == best.node else 0) for name in names]
+        return [HostPriority(best.node, MAX_SCORE)] if best is not None and best.node in names else []
 
     async def bind(self, args: ExtenderBindingArgs) -> None:
         """Binds a pod to a node, with GPUs of that node.

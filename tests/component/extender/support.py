@@ -82,6 +82,11 @@ class Extender:
         await eventually(look, f"ready extender; its log:\n{self.log.read_text()}")
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
