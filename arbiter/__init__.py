@@ -9,6 +9,7 @@
 | `targets` | the equilibrium where some have not given back in time |
 | `transitions` | how bytes change hands: shrink before grow |
 | `local` | `Arbiter`: one GPU shared by the threads and tasks of one process |
+| `cache` | fragments of weights, kept once for all engines |
 | `detection` | which GPUs this machine has |
 | `client`, `run` | for engines in containers: read the target, or be run by it |
 
@@ -19,11 +20,13 @@ Errors, each of which says in one sentence what to write or do instead:
     ├── demand.InvalidDemandError          a demand that contradicts itself
     └── transitions.InvalidRecordError     a record of the node agent that cannot be read
     ArbiterError                           what an `Arbiter` answers instead of an allocation (drawn in `local.errors`)
+    cache.CacheError                       what a fragment cache cannot do (drawn in `cache.errors`)
     client.QualityError                    no target in this container, or its agent cannot be reached
 
 Imports the standard library only.
 """
 
+from arbiter.cache import CacheConfig, CacheStats, CacheTier, FragmentCache
 from arbiter.calculator import QualityAllocation, QualityBudget, QualityCalculator
 from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
 from arbiter.detection import DetectionMethod, GpuDetectionResult, GpuDetector, GpuInfo, GpuVendor
@@ -58,9 +61,13 @@ __all__ = [
     "ArbiterError",
     "ArbiterState",
     "ArbiterStats",
+    "CacheConfig",
+    "CacheStats",
+    "CacheTier",
     "Coordinator",
     "CoordinatorConfig",
     "DetectionMethod",
+    "FragmentCache",
     "GpuDetectionResult",
     "GpuDetector",
     "GpuInfo",

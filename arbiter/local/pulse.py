@@ -1,12 +1,9 @@
 """Wakes threads and tasks that wait for the same thing. Imports the standard library only."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class Pulse:
@@ -31,8 +28,6 @@ class Pulse:
 
     async def wait_in_loop(self, seconds: float | None, *, unless: Callable[[], bool]) -> None:
         """The same for a task; not at all where `unless`, asked with the lock held, says so."""
-        import asyncio  # noqa: PLC0415 - a program without tasks need not load it
-
         with self._lock:
             if unless():
                 return
@@ -45,6 +40,6 @@ class Pulse:
                 self._futures.discard(future)
 
 
-def _resolve(future: "asyncio.Future[None]") -> None:
+def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -12,6 +12,7 @@ EXPORTED = {
     *("Allocation", "AllocationOutcome", "AllocationRequest", "AllocationResult", "QualityTarget"),
     *("ArbiterError", "InsufficientMemory", "InsufficientQuality"),
     *("Internal", "Preempted", "ShuttingDown", "Timeout"),
+    *("CacheConfig", "CacheStats", "CacheTier", "FragmentCache"),
     *("Coordinator", "CoordinatorConfig", "QualitySuggestion"),
     *("DetectionMethod", "GpuDetectionResult", "GpuDetector", "GpuInfo", "GpuVendor"),
     *("GpuMemoryTracker", "MemoryPressure", "MemoryStats"),
