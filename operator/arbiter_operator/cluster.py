@@ -18,7 +18,7 @@ from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import DEFAULT_POLICY_NAME, QualityPolicy, policy_in_force
 from arbiter_kube.api.scheduling import Requests, allocatable
 from arbiter_operator.loads import Loads
-from arbiter_operator.node import NodeState
+from arbiter_operator.node import NodeState, display_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,13 @@ class Cluster:
     def pod(self, uid: PodUid) -> KnownPod | None:
         """A pod with GPU memory."""
         return self._pods.get(uid)
+
+    def name_of(self, uid: PodUid) -> str:
+        """What a pod is called in sentences, with its priority."""
+        known = self._pods.get(uid)
+        if known is None:
+            return "a container whose pod is unknown"
+        return f"{display_name(known.seen)} ({known.seen.demand.priority.value})"
 
     @property
     def pod_uids(self) -> Container[PodUid]:

@@ -1,28 +1,24 @@
 """Pods that wait for room: told what they lack, woken when it is there, and given room by preemption.
 
-Decisions are in `waiting` and `preemption`; here they are gathered, remembered as far as sentences need it, and
+Decisions are in `places` and `preemption`; here they are gathered, remembered as far as sentences need it, and
 carried out.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from arbiter.ids import PodUid
-from arbiter.placement import fits
 from arbiter_kube.api.annotations import NOMINATED, WAKE, Nomination, encode_nomination
 from arbiter_kube.api.gpuallocation import GpuAllocation
-from arbiter_kube.api.objects import Node, ObjectKey, Pod
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.api.scheduling import Requests, admits, requests
 from arbiter_kube.client import KubeError, TooManyRequests
 from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.history import History
 from arbiter_operator.metrics import PREEMPTIONS
-from arbiter_operator.node import NodeState, display_name, room
 from arbiter_operator.notices import (
     preempted_message,
     preempted_notices,
@@ -30,9 +26,10 @@ from arbiter_operator.notices import (
     timeout_notices,
     waiting_notices,
 )
-from arbiter_operator.preemption import Place, Preemption, fits_soon, preemption
+from arbiter_operator.places import Queued, is_nominated, queued
+from arbiter_operator.preemption import Preemption, fits_soon, preemption
 from arbiter_operator.rooms import Rooms
-from arbiter_operator.waiting import WAKE_INTERVAL, Waiting, needs, shortage, waiting
+from arbiter_operator.waiting import WAKE_INTERVAL, Waiting
 from arbiter_operator.writer import Writer
 
 NOMINATED_FOR = timedelta(minutes=5)
@@ -78,7 +75,7 @@ class Queue:
         """Looks at everybody who waits."""
         before, now = self.waits, self._clock()
         self._spared = {uid: until for uid, until in self._spared.items() if until > now}
-        seen = [*self._look_at_all(now)]
+        seen = [*queued(self._cluster, self._rooms, now)]
         self.waits = {one.wait.pod.uid: (one.wait, one.shortage) for one in seen}
         for wait, short in self.waits.values():
             if before.get(wait.pod.uid, (None, None))[1] != short:
@@ -92,57 +89,7 @@ class Queue:
         moments = (moment for one in seen for moment in (one.wait.times_out_at, now + WAKE_INTERVAL))
         self.next_at = min((moment for moment in moments if moment > now), default=None)
 
-    # Who waits, and where they might go
-
-    def _look_at_all(self, now: float) -> Iterable["_Seen"]:
-        """Pods that are alike are judged once: replicas wait by the hundred."""
-        policy = self._cluster.default_policy
-        nodes = self._cluster.nodes_with_gpus()
-        nominated = [known.seen for known in self._cluster.unbound() if _is_nominated(known.seen, now)]
-        places: dict[Hashable, list[Place]] = {}
-        shortages: dict[Hashable, str] = {}
-        for known in self._cluster.unbound():
-            pod, allocation = known.seen, self._allocation_of(known.seen)
-            wait = waiting(known.raw, pod, allocation=allocation, policy=None if policy is None else policy.spec)
-            if wait is None:
-                continue
-            kept = [other for other in nominated if other.uid != pod.uid]
-            where = (*_constraints(known.raw), len(kept) < len(nominated) and pod.uid)
-            if where not in places:
-                places[where] = [self._place(node, state, kept) for node, state in nodes if admits(node, known.raw)]
-            wanted = requests(known.raw)
-            kind = (where, pod.demand, wanted)
-            if kind not in shortages:
-                shortages[kind] = self._shortage(pod, wanted, places[where])
-            yield _Seen(wait, wanted, places[where], shortages[kind])
-
-    def _place(self, node: Node, state: NodeState, nominated: Sequence[GpuPod]) -> Place:
-        here = [pod for pod in nominated if pod.nomination is not None and pod.nomination.node == state.name]
-        return Place(
-            state=state,
-            room=room(state, unit=self._cluster.unit, nominated=here) if here else self._rooms.of(state),
-            idle=self._cluster.idle_on(node),
-            requests=self._cluster.requests_on(node.name),
-        )
-
     # Sentences
-
-    def _shortage(self, pod: GpuPod, wanted: Requests, places: Sequence[Place]) -> str:
-        """What the pod waits for; empty where some place has all that it needs."""
-        roomy = [place for place in places if fits(place.room, pod.demand)]
-        if any(place.has_idle(wanted) for place in roomy):
-            return ""
-        if roomy:
-            return f"{needs(pod.demand)}; no node that has them has the CPU and memory that it asks for"
-        labels = {gpu: place.state.label(gpu) for place in places for gpu in place.state.capacities}
-        rooms = [place.room for place in places]
-        return shortage(pod.demand, rooms, labels=labels, name=self._name)
-
-    def _name(self, uid: PodUid) -> str:
-        known = self._cluster.pod(uid)
-        if known is None:
-            return "a container whose pod is unknown"
-        return f"{display_name(known.seen)} ({known.seen.demand.priority.value})"
 
     def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
         uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
@@ -169,14 +116,14 @@ class Queue:
         if written is not None:
             self._cluster.pod_written(written)
 
-    async def _preempt_for(self, seen: Iterable["_Seen"], now: float) -> None:
+    async def _preempt_for(self, seen: Iterable[Queued], now: float) -> None:
         """For one pod at a time, the most important first: the watch tells what its victims left, and wakes us."""
         policy = self._cluster.default_policy
         if policy is not None and policy.spec.preemption is False:
             return
         for one in sorted(seen, key=lambda one: -one.wait.pod.demand.priority.level):
             pod = one.wait.pod
-            if _is_nominated(pod, now) or fits_soon(pod, one.wanted, one.places):
+            if is_nominated(pod, now) or fits_soon(pod, one.wanted, one.places):
                 continue
             plan = preemption(pod, one.wanted, one.places, spared=self._spared.keys())
             if plan is not None and await self._preempt(pod, plan, now):
@@ -233,22 +180,3 @@ class Queue:
     def _tell(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             self._recorder.record(notice)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A pod that waits, the CPU and memory that it asks for, the nodes that it may run on, and what they lack."""
-
-    wait: Waiting
-    wanted: Requests
-    places: Sequence[Place]
-    shortage: str
-
-
-def _constraints(pod: Pod) -> tuple[Hashable, ...]:
-    """What of a pod decides which nodes admit it."""
-    return tuple(sorted(pod.spec.node_selector.items())), pod.spec.tolerations, pod.spec.affinity
-
-
-def _is_nominated(pod: GpuPod, now: float) -> bool:
-    return pod.nomination is not None and not pod.terminating and now < pod.nomination.until.timestamp()

@@ -52,7 +52,7 @@ def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
     for uid, seat in taken.items():
         if seat.pod is None or seat.pod.terminating:
             continue
-        target = _own_target(seat, taken, state) if _is_behind(seat, state) else solved.targets[uid]
+        target = _own_target(seat, taken, state) if is_behind(seat, state) else solved.targets[uid]
         change = PodTarget(
             pod=seat.pod,
             grant=_new_grant(seat, seat.pod, target, prices=solved.prices, state=state, before=before),
@@ -63,7 +63,8 @@ def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
     return NodePlan(changes=tuple(changes), prices=solved.prices)
 
 
-def _is_behind(seat: Seat, state: NodeState) -> bool:
+def is_behind(seat: Seat, state: NodeState) -> bool:
+    """Whether its container has not given back in time: its own target is solved as if it alone of those could move."""
     moves = seat.member.demand.resize is Resize.IN_PLACE and not state.policy.sizes_once
     return moves and seat.grant is not None and seat.grant.state in _BEHIND
 
