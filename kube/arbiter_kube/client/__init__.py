@@ -4,7 +4,7 @@ client.py has the verbs, reflector.py live copies of objects, events.py a record
 process.py are what every process serves and starts with. Above the API models, below the three processes.
 """
 
-from arbiter_kube.client.client import KubeClient, PatchType
+from arbiter_kube.client.client import KubeClient, PatchType, ServerVersion
 from arbiter_kube.client.credentials import CredentialsError
 from arbiter_kube.client.errors import (
     ApiError,
@@ -41,6 +41,7 @@ __all__ = [
     "Reflector",
     "ReflectorEvent",
     "ReflectorTiming",
+    "ServerVersion",
     "Synced",
     "TooManyRequests",
     "Unreachable",

@@ -66,6 +66,14 @@ class Page(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
+class ServerVersion(msgspec.Struct, frozen=True, rename="camel"):
+    """The API server's version: ``v1.36.3``; some clouds add a sign to the minor number."""
+
+    git_version: str
+    major: str
+    minor: str
+
+
 class KubeClient:
     """One connection pool to one API server; an async context manager, or `close()` it.
 
@@ -100,6 +108,11 @@ class KubeClient:
     ) -> None:
         await self.close()
 
+    async def server_version(self, *, within: float = TIMEOUT) -> ServerVersion:
+        """What Kubernetes the API server is; it says so to everybody who may ask it anything."""
+        request = Request(action="get version", method=HTTPMethod.GET, path="/version")
+        return codec.decode(await self._transport.send(request, within=within), ServerVersion)
+
     async def get(
         self, resource: Resource[T], name: str, *, namespace: str | None = None, within: float = TIMEOUT
     ) -> T:
@@ -126,16 +139,25 @@ class KubeClient:
         return tuple(codec.decode(item, resource.model) for item in page.items or ())
 
     async def create(
-        self, resource: Resource[T], body: object, *, namespace: str | None = None, within: float = TIMEOUT
+        self,
+        resource: Resource[T],
+        body: object,
+        *,
+        namespace: str | None = None,
+        dry_run: bool = False,
+        within: float = TIMEOUT,
     ) -> T:
         """Creates an object; `body` (plain data or a model) needs no apiVersion and kind.
+
+        With `dry_run` nothing is created: the answer is what admission would make of it.
 
         Raises:
             Conflict: the name is taken.
             Invalid, Forbidden: validation or admission refuses.
         """
         text = codec.manifest(body, api_version=resource.api_version, kind=resource.kind)
-        request = _on(resource, HTTPMethod.POST, action="create", namespace=namespace, body=text)
+        query = {"dryRun": "All"} if dry_run else {}
+        request = _on(resource, HTTPMethod.POST, action="create", namespace=namespace, query=query, body=text)
         return codec.decode(await self._transport.send(request, within=within), resource.model)
 
     async def patch(

@@ -49,23 +49,29 @@ class BearerToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The API server's URL, how to trust it, and how it trusts us. `ssl` is None for plain http."""
+    """The API server's URL, how to trust it, and how it trusts us. `ssl` is None for plain http.
+
+    `namespace` is the one that is meant where nobody names one.
+    """
 
     server: str
     ssl: ssl.SSLContext | None
     token: BearerToken
     tls_server_name: str | None = None
+    namespace: str = "default"
 
 
-def find_credentials(kubeconfig: Path | None) -> Credentials:
+def find_credentials(kubeconfig: Path | None, *, context: str | None = None) -> Credentials:
     """The given file's, else the service account's, else those of KUBECONFIG or ~/.kube/config.
+
+    `context` names one of a kubeconfig file's instead of its current one.
 
     Raises:
         CredentialsError: there are none, or they cannot be read.
     """
-    if kubeconfig is None and (SERVICE_ACCOUNT / "token").exists():
+    if kubeconfig is None and context is None and (SERVICE_ACCOUNT / "token").exists():
         return service_account(SERVICE_ACCOUNT, os.environ)
-    return from_kubeconfig(kubeconfig)
+    return from_kubeconfig(kubeconfig, context=context)
 
 
 def service_account(directory: Path, environ: Mapping[str, str]) -> Credentials:
@@ -83,33 +89,47 @@ def service_account(directory: Path, environ: Mapping[str, str]) -> Credentials:
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
         ssl=context,
         token=BearerToken(lambda: (directory / "token").read_text().strip()),
+        namespace=_own_namespace(directory),
     )
 
 
-def from_kubeconfig(path: Path | None) -> Credentials:
-    """Those of a kubeconfig file's current context; None for the usual places.
+def _own_namespace(directory: Path) -> str:
+    # Only people's commands need it, and those that run in a pod are few: no reason to fail.
+    path = directory / "namespace"
+    return path.read_text().strip() if path.exists() else "default"
+
+
+def from_kubeconfig(path: Path | None, *, context: str | None = None) -> Credentials:
+    """Those of a kubeconfig file's context, the current one unless named; None for the usual places.
 
     Raises:
         CredentialsError: there is no such file, or it is no kubeconfig.
     """
     from kubernetes.client import Configuration  # noqa: PLC0415 - costs 40 MB, not needed in the cluster
-    from kubernetes.config import ConfigException, load_kube_config  # noqa: PLC0415 - the same
+    from kubernetes.config import (  # noqa: PLC0415 - the same
+        ConfigException,
+        list_kube_config_contexts,
+        load_kube_config,
+    )
 
     where = path or os.environ.get("KUBECONFIG") or "~/.kube/config"
     configuration = Configuration()
     try:
         load_kube_config(  # type: ignore[no-untyped-call] # the package says that it is typed, its loader is not
-            config_file=str(path) if path else None, client_configuration=configuration
+            config_file=str(path) if path else None, context=context, client_configuration=configuration
         )
-        context = _tls(configuration) if configuration.host.startswith("https") else None
+        tls = _tls(configuration) if configuration.host.startswith("https") else None
+        contexts, current = list_kube_config_contexts(str(path) if path else None)  # type: ignore[no-untyped-call] # the same
+        chosen = current if context is None else next(known for known in contexts if known["name"] == context)
     except (ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are what the loader raises for YAML of another shape.
         raise CredentialsError(f"{where} cannot be used as a kubeconfig file: {error}") from error
     return Credentials(
         server=configuration.host.rstrip("/"),
-        ssl=context,
+        ssl=tls,
         token=BearerToken(lambda: _token(configuration)),
         tls_server_name=configuration.tls_server_name or None,
+        namespace=chosen["context"].get("namespace") or "default",
     )
 
 
