@@ -17,7 +17,7 @@ from arbiter_deviceplugin.disk import Disk
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
 from arbiter_deviceplugin.matching import ListedContainer, being_admitted, holder_of, without_slices
 from arbiter_deviceplugin.pods import NodePods
-from arbiter_deviceplugin.slices import SliceId, preferred
+from arbiter_deviceplugin.slices import SliceId, gpus_of, preferred
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
 
@@ -33,10 +33,18 @@ class StartRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HandedOut:
-    """Slices and the directory that goes with them."""
+    """What a container is given: GPUs and a directory."""
 
-    slices: tuple[SliceId, ...]
+    gpus: tuple[GpuUuid, ...]
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Preference:
+    """The last answer to the kubelet, and the GPUs that the pod in question was assigned."""
+
+    slices: frozenset[SliceId]
+    assigned: tuple[GpuUuid, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Admission:
         self._listing = asyncio.Lock()
         self.listed: tuple[ListedContainer, ...] = ()
         self._admitting_until = 0.0
+        self._preference = _Preference(frozenset(), ())
 
     @property
     def is_admitting(self) -> bool:
@@ -82,18 +91,20 @@ class Admission:
         self._admitting_until = time.monotonic() + _ADMISSION_SECONDS
         gpus = await self._assigned_gpus(size)
         chosen = preferred(available, required=required, size=size, gpus=gpus, taken=self._allocations.taken())
+        self._preference = _Preference(frozenset(chosen), gpus)
         _log.info("slices preferred size=%d gpus=%s", size, ",".join(gpus) or "unknown")
         return chosen
 
     async def allocate(self, slices: tuple[SliceId, ...]) -> HandedOut:
         """A fresh directory for these slices. No question to anybody: the kubelet waits with everything else."""
-        allocation = Allocation(directory=secrets.token_hex(NAME_LENGTH // 2), slices=slices, at=time.time())
+        gpus = self._used_gpus(slices)
+        allocation = Allocation(directory=secrets.token_hex(NAME_LENGTH // 2), slices=slices, gpus=gpus, at=time.time())
         path = self._run_dir / allocation.directory
         await asyncio.to_thread(make_directory, path)
         await asyncio.to_thread(self._disk.save_allocation, allocation)
         self._allocations.add(allocation)
         self._admitting_until = 0.0
-        return HandedOut(slices, path)
+        return HandedOut(gpus, path)
 
     async def identify(self, slices: tuple[SliceId, ...]) -> Identified:
         """The pod that holds exactly these slices, by the kubelet's own list.
@@ -143,6 +154,18 @@ class Admission:
         asking = {key: pod for key, pod in self._pods.asking.items() if key in fetched or not self._is_old(key)}
         pod = being_admitted(listed, asking, size=size, node=self._node)
         return pod.gpus if pod else ()
+
+    def _used_gpus(self, slices: tuple[SliceId, ...]) -> tuple[GpuUuid, ...]:
+        """The GPUs that the pod was assigned; those of its slices where nobody knows that.
+
+        A kubelet that still counts a former pod's slices has too few of the right GPU and adds others. Room was found
+        on the assigned GPU alone, so the others are taken and never used.
+        """
+        assigned = self._preference.assigned if self._preference.slices == frozenset(slices) else ()
+        given = gpus_of(slices)
+        if assigned and {*assigned} != {*given}:
+            _log.warning("slices of other gpus assigned=%s given=%s", ",".join(assigned), ",".join(given))
+        return tuple(sorted(assigned)) or given
 
     def _is_old(self, key: ObjectKey) -> bool:
         """Whether the pod that is known by this name has its slices already: only another of that name can ask."""

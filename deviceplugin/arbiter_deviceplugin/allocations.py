@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from arbiter.ids import GpuUuid, PodUid
-from arbiter_deviceplugin.slices import SliceId, gpus_of
+from arbiter_deviceplugin.slices import SliceId
 
 _UNCLAIMED_SECONDS = 120.0
 """How long an allocation may be unknown to the kubelet's list: admission has not ended, or the pod never started."""
@@ -21,21 +21,18 @@ class InvalidAllocationError(ValueError):
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The slices of one container. `directory` is the name of its directory; `uid` is None until its first start.
+    """The slices of one container, and the GPUs that it is shown and uses.
 
-    `at` is when it was made, in seconds since the epoch.
+    `directory` is the name of its directory; `uid` is None until its first start. `at` is when it was made, in seconds
+    since the epoch.
     """
 
     version: Literal[1] = 1
     directory: str
     slices: tuple[SliceId, ...]
+    gpus: tuple[GpuUuid, ...]
     at: float
     uid: PodUid | None = None
-
-    @property
-    def gpus(self) -> tuple[GpuUuid, ...]:
-        """The GPUs that the container really gets."""
-        return gpus_of(self.slices)
 
 
 def encode(allocation: Allocation) -> bytes:

@@ -18,7 +18,7 @@ from arbiter_deviceplugin.admission import Admission, HandedOut, StartRefusedErr
 from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.offer import Offer
-from arbiter_deviceplugin.slices import Slice, SliceId, gpus_of
+from arbiter_deviceplugin.slices import Slice, SliceId
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Plugin(api_pb2_grpc.DevicePluginServicer):
         return api.PreStartContainerResponse()
 
     def _response(self, given: HandedOut) -> api.ContainerAllocateResponse:
-        shown = access(self._gpu_access, gpus_of(given.slices))
+        shown = access(self._gpu_access, given.gpus)
         # Two mounts, since hosts often forbid to execute what lies under /run.
         mounts = [
             api.Mount(container_path=_MOUNT_POINT, host_path=str(given.path), read_only=True),

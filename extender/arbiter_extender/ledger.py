@@ -285,4 +285,6 @@ class Ledger:
         before, node.drifted = node.drifted, drifted(node.pods.values(), node.report)
         self.drift_total += len(node.drifted - before)
         for uid in node.drifted - before:
-            _log.warning("kubelet gave other GPUs than bound pod=%s node=%s", self._pods[uid].key, name)
+            _log.warning(
+                "container uses other GPUs than its pod was bound with pod=%s node=%s", self._pods[uid].key, name
+            )

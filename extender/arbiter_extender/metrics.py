@@ -40,6 +40,6 @@ class LedgerCollector(Collector):
         """Called at every scrape."""
         yield CounterMetricFamily(
             "arbiter_ledger_drift",
-            "Pods that the kubelet gave other GPUs than they were bound with.",
+            "Pods whose containers use other GPUs than they were bound with.",
             value=self._ledger.drift_total,
         )

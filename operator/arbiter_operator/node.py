@@ -10,7 +10,7 @@ from arbiter.placement import NodeRoom
 from arbiter.policy import Policy
 from arbiter.workload import Priority
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode
-from arbiter_kube.api.members import member
+from arbiter_kube.api.members import gpus_of, member
 from arbiter_kube.api.occupancy import Promise, Standing, occupancy
 from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.reports import node_report
@@ -73,7 +73,7 @@ def display_name(pod: GpuPod) -> str:
 
 
 def _live_seat(pod: GpuPod, grant: GrantOnNode | None, state: NodeState) -> Seat:
-    gpus = _known(gpus_of(pod, grant, state.report), state)
+    gpus = _known(gpus_of(pod, grant), state)
     placed = member(pod, grant, gpus=gpus, policy=state.policy)
     return Seat(who=display_name(pod), priority=pod.demand.priority, member=placed, pod=pod, grant=grant)
 
@@ -84,18 +84,6 @@ def _reported_seat(uid: PodUid, grant: GrantOnNode, pod: GpuPod | None, state: N
     held = Member(uid=uid, demand=fixed_demand(grant.held), gpus=gpus, held=grant.held)
     who = f"{grant.namespace}/{grant.pod}" if pod is None else display_name(pod)
     return Seat(who=who, priority=None if pod is None else pod.demand.priority, member=held, pod=None, grant=grant)
-
-
-def gpus_of(pod: GpuPod, grant: GrantOnNode | None, report: GpuNodeStatus) -> tuple[GpuUuid, ...]:
-    """The pod's GPUs: what the kubelet gave it, and until that is known what it was bound with.
-
-    The kubelet's list has no UIDs: it may speak of a former pod of this name until this one has a grant.
-    """
-    if grant is None or grant.granted is None:
-        return pod.gpus
-    key = (pod.namespace, pod.name, pod.frozen.container)
-    given = tuple(GpuUuid(count.gpu) for count in report.slices if (count.namespace, count.pod, count.container) == key)
-    return pod.gpus if not given or {*given} == {*pod.gpus} else tuple(sorted(given))
 
 
 def room(state: NodeState, *, unit: int, nominated: Iterable[GpuPod] = ()) -> NodeRoom:

@@ -38,7 +38,7 @@ def _sharing(seat: Seat, taken: Mapping[PodUid, Seat]) -> dict[PodUid, Seat]:
 
 def _own_change(was: Seat, now: Seat, after: NodeState) -> str:
     if was.member.gpus != now.member.gpus:
-        return f"the kubelet gave it {_labels(now.member.gpus, after)}"
+        return f"its container uses {_labels(now.member.gpus, after)}"
     return "its demand was changed" if was.member.demand != now.member.demand else ""
 
 

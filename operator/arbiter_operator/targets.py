@@ -13,8 +13,9 @@ from arbiter.ids import GpuUuid, PodUid
 from arbiter.workload import Resize
 from arbiter_kube.api.annotations import GPUS, TargetGrant, encode_gpus, target_annotations
 from arbiter_kube.api.gpunode import GrantState
+from arbiter_kube.api.members import gpus_of
 from arbiter_kube.api.pods import GpuPod
-from arbiter_operator.node import NodeState, Seat, gpus_of
+from arbiter_operator.node import NodeState, Seat
 from arbiter_operator.reasons import reason
 
 _BEHIND = (GrantState.OVERDUE, GrantState.LATE)
@@ -56,7 +57,7 @@ def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
         change = PodTarget(
             pod=seat.pod,
             grant=_new_grant(seat, seat.pod, target, prices=solved.prices, state=state, before=before),
-            gpus=_corrected(seat, seat.pod, state),
+            gpus=_corrected(seat, seat.pod),
         )
         if change.grant is not None or change.gpus is not None:
             changes.append(change)
@@ -102,7 +103,7 @@ def _new_grant(
     )
 
 
-def _corrected(seat: Seat, pod: GpuPod, state: NodeState) -> tuple[GpuUuid, ...] | None:
-    """The GPUs that the kubelet gave the pod, where these are not those that it was bound with."""
-    real = gpus_of(pod, seat.grant, state.report)
+def _corrected(seat: Seat, pod: GpuPod) -> tuple[GpuUuid, ...] | None:
+    """The GPUs that the pod's container uses, where these are not those that it was bound with."""
+    real = gpus_of(pod, seat.grant)
     return None if real == pod.gpus else real

@@ -17,6 +17,16 @@ _GIVES_WAY = (GrantState.GATED, GrantState.STARTING, GrantState.MOVABLE, GrantSt
 """States in which an InPlace container's size may still be moved, or will be when it starts."""
 
 
+def gpus_of(pod: GpuPod, grant: Grant | None) -> tuple[GpuUuid, ...]:
+    """The pod's GPUs: those that its node says its container uses, and until the node knows that, those of its Binding.
+
+    The kubelet's slices do not tell: their list has no UIDs, and some may be of GPUs that the container does not use.
+    """
+    if grant is None or not grant.gpus or {*grant.gpus} == {*pod.gpus}:
+        return pod.gpus
+    return tuple(GpuUuid(gpu) for gpu in grant.gpus)
+
+
 def member(pod: GpuPod, grant: Grant | None, *, gpus: tuple[GpuUuid, ...], policy: Policy) -> Member:
     """The pod as a member of `gpus`: movable, or held at what it may hold."""
     return Member(uid=pod.uid, demand=pod.demand, gpus=gpus, held=_held(pod, grant, policy=policy), name=pod.key)

@@ -14,7 +14,7 @@ from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
 from arbiter.placement import GpuRoom, NodeRoom
 from arbiter.policy import Policy
 from arbiter.units import Slices, slices_for
-from arbiter_kube.api.members import admission_bytes, member
+from arbiter_kube.api.members import admission_bytes, gpus_of, member
 from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.reports import GrantReport, NodeReport
 
@@ -42,8 +42,9 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What one pod takes of every GPU in `slices`: those slices, and `vram` bytes that no newcomer can have.
+    """What one pod takes: on each of `gpus` `vram` bytes that no newcomer can have, and `slices` by GPU.
 
+    Some slices may be of GPUs that it does not use; the kubelet gives them to nobody else all the same.
     `member` is its part in the equilibrium; None for a nominated pod, whose place nobody has fixed yet.
     """
 
@@ -51,6 +52,7 @@ class Claim:
     pod: str
     standing: Standing
     vram: int
+    gpus: tuple[GpuUuid, ...]
     slices: Mapping[GpuUuid, Slices]
     member: Member | None = None
     owner: OwnerUid | None = None
@@ -108,13 +110,25 @@ def occupancy(
 
 
 def drifted(pods: Iterable[GpuPod], report: NodeReport) -> frozenset[PodUid]:
-    """The pods that the kubelet gave other GPUs than they were bound with."""
-    node = _Kubelet(report)
-    return frozenset(pod.uid for pod in pods if pod.gpus and {*pod.gpus} != {*node.slices_of(pod)})
+    """The pods whose containers use other GPUs than they were bound with."""
+    grants = {grant.pod_uid: grant for grant in report.grants}
+    return frozenset(pod.uid for pod in pods if pod.gpus and gpus_of(pod, grants.get(pod.uid)) != pod.gpus)
 
 
 _Container = tuple[str, str, str]
 """Namespace, pod and container."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """GPUs that a container uses, and its slices, of others too."""
+
+    gpus: tuple[GpuUuid, ...]
+    slices: Mapping[GpuUuid, Slices]
+
+
+def _place(gpus: tuple[GpuUuid, ...], given: Mapping[GpuUuid, Slices]) -> _Place:
+    return _Place(gpus, {**dict.fromkeys(gpus, Slices(0)), **given})
 
 
 class _Kubelet:
@@ -127,22 +141,25 @@ class _Kubelet:
         for count in report.slices:
             self._given[count.namespace, count.pod, count.container][count.gpu] = Slices(count.slices)
 
-    def slices_of(self, pod: GpuPod) -> Mapping[GpuUuid, Slices]:
-        """Where it is: what the kubelet says, else what it was bound with, else, to be safe, every GPU.
+    def place_of(self, pod: GpuPod) -> _Place:
+        """Where it is: its GPUs, else where the kubelet says that its slices are, else, to be safe, every GPU.
 
         The kubelet's list has names and no UIDs, so it may still speak of a former pod of this name until a grant
         under this UID shows that this one has been allocated.
         """
         given = self._given.get((pod.namespace, pod.name, pod.frozen.container))
         grant = self.grants.get(pod.uid)
-        if given and (not pod.gpus or (grant is not None and grant.granted is not None)):
-            return given
-        return dict.fromkeys(pod.gpus or self._gpus, slices_per_gpu(pod))
+        gpus = gpus_of(pod, grant)
+        if given and (not gpus or (grant is not None and grant.granted is not None)):
+            return _place(gpus or tuple(given), given)
+        return _Place(gpus or self._gpus, dict.fromkeys(gpus or self._gpus, slices_per_gpu(pod)))
 
-    def slices_of_grant(self, grant: GrantReport, *, unit: int) -> Mapping[GpuUuid, Slices]:
+    def place_of_grant(self, grant: GrantReport, *, unit: int) -> _Place:
         """The same of a container whose pod is unknown."""
         given = self._given.get((grant.namespace, grant.pod, grant.container))
-        return given or dict.fromkeys(grant.gpus, slices_for(grant.held, unit=unit))
+        if given:
+            return _place(grant.gpus, given)
+        return _Place(grant.gpus, dict.fromkeys(grant.gpus, slices_for(grant.held, unit=unit)))
 
 
 class _Node:
@@ -155,18 +172,19 @@ class _Node:
 
     def bound(self, pod: GpuPod) -> Claim | None:
         """A bound pod's claim; None once it is over and holds nothing any more."""
-        slices = self._kubelet.slices_of(pod)
+        place = self._kubelet.place_of(pod)
         if not pod.finished:
-            return self._claim(pod, standing=Standing.BOUND, slices=slices)
+            return self._claim(pod, standing=Standing.BOUND, place=place)
         grant = self._kubelet.grants.get(pod.uid)
         if grant is None or not grant.held:
             return None
-        return _remains(grant, pod.key, standing=Standing.FINISHED, slices=dict.fromkeys(slices, Slices(0)))
+        nothing = _Place(place.gpus, dict.fromkeys(place.gpus, Slices(0)))
+        return _remains(grant, pod.key, standing=Standing.FINISHED, place=nothing)
 
     def promised(self, promise: Promise) -> Claim:
         """A claim as if the pod were bound."""
-        slices = dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod))
-        return self._claim(promise.pod, standing=promise.standing, slices=slices)
+        place = _Place(promise.gpus, dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod)))
+        return self._claim(promise.pod, standing=promise.standing, place=place)
 
     def nominated(self, promise: Promise) -> Claim:
         """A claim for the floor alone."""
@@ -175,6 +193,7 @@ class _Node:
             pod=promise.pod.key,
             standing=promise.standing,
             vram=promise.pod.demand.floor,
+            gpus=promise.gpus,
             slices=dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod)),
             owner=promise.pod.owner,
         )
@@ -186,29 +205,43 @@ class _Node:
                 grant,
                 f"{grant.namespace}/{grant.pod}",
                 standing=Standing.REPORTED,
-                slices=self._kubelet.slices_of_grant(grant, unit=self._unit),
+                place=self._kubelet.place_of_grant(grant, unit=self._unit),
             )
             for uid, grant in self._kubelet.grants.items()
             if uid not in known
         ]
 
-    def _claim(self, pod: GpuPod, *, standing: Standing, slices: Mapping[GpuUuid, Slices]) -> Claim:
+    def _claim(self, pod: GpuPod, *, standing: Standing, place: _Place) -> Claim:
         grant = self._kubelet.grants.get(pod.uid)
         vram = admission_bytes(pod, grant)
-        placed = member(pod, grant, gpus=tuple(slices), policy=self._policy)
+        placed = member(pod, grant, gpus=place.gpus, policy=self._policy)
         # A start that was not acknowledged will give way for a target, but not yet for a floor.
         if vram > max(pod.demand.floor, placed.held or 0):
             placed = replace(placed, held=vram)
         return Claim(
-            uid=pod.uid, pod=pod.key, standing=standing, vram=vram, slices=slices, member=placed, owner=pod.owner
+            uid=pod.uid,
+            pod=pod.key,
+            standing=standing,
+            vram=vram,
+            gpus=place.gpus,
+            slices=place.slices,
+            member=placed,
+            owner=pod.owner,
         )
 
 
-def _remains(grant: GrantReport, pod: str, *, standing: Standing, slices: Mapping[GpuUuid, Slices]) -> Claim:
+def _remains(grant: GrantReport, pod: str, *, standing: Standing, place: _Place) -> Claim:
     """The claim of a container of which nothing is known but the bytes that it holds."""
     demand = fixed_demand(grant.held)
-    placed = Member(uid=grant.pod_uid, demand=demand, gpus=tuple(slices), held=grant.held, name=pod)
-    return Claim(uid=grant.pod_uid, pod=pod, standing=standing, vram=grant.held, slices=slices, member=placed)
+    return Claim(
+        uid=grant.pod_uid,
+        pod=pod,
+        standing=standing,
+        vram=grant.held,
+        gpus=place.gpus,
+        slices=place.slices,
+        member=Member(uid=grant.pod_uid, demand=demand, gpus=place.gpus, held=grant.held, name=pod),
+    )
 
 
 def _first_come(promise: Promise) -> tuple[int, float, PodUid]:
@@ -228,7 +261,9 @@ def _room(name: NodeName, report: NodeReport, *, claims: Iterable[Claim], policy
     owners: dict[GpuUuid, list[OwnerUid]] = defaultdict(list)
     reserved: dict[GpuUuid, int] = defaultdict(int)
     for claim in sorted(claims, key=lambda claim: claim.uid):
-        here = tuple(gpu for gpu in claim.slices if gpu in healthy)
+        here = tuple(gpu for gpu in claim.gpus if gpu in healthy)
+        for gpu in claim.slices.keys() - {*claim.gpus}:
+            reserved[gpu] += claim.slices[gpu] * unit
         for gpu in here:
             if claim.owner is not None:
                 owners[gpu].append(claim.owner)

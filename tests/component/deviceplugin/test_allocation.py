@@ -2,6 +2,7 @@
 
 import asyncio
 
+from arbiter.units import GIB
 from arbiter_deviceplugin.slices import SliceId, gpus_of
 from tests.component.deviceplugin.support import Site, eventually
 from tests.unit.extender.builders import a_pod
@@ -85,6 +86,25 @@ async def test_a_pod_whose_kubelet_has_lost_its_books_gets_slices_of_its_gpu_aga
 
     assert gpus_of(map(SliceId, second.preferred)) == ("GPU-1",)
     assert await site.kubelet.prestart(second) == ""
+
+
+async def test_a_pod_stays_on_its_gpu_when_the_kubelet_still_counts_the_slices_of_one_deleted_by_force(
+    site: Site,
+) -> None:
+    former = await site.run(a_pod("former").sizes(full="10Gi", floor="10Gi"), gpus=("GPU-0",))
+    neighbour = await site.run(a_pod("neighbour").sizes(full="12Gi", floor="4Gi"), gpus=("GPU-1",))
+    await site.force_delete(former.pod)
+    site.processes.end(former.process)
+
+    chat = await site.run(a_pod("chat").sizes(full="10Gi", floor="4Gi"), gpus=("GPU-0",))
+
+    assert chat.container.ids == ("GPU-0::10", "GPU-0::11", "GPU-1::4", "GPU-1::5")
+    assert (chat.engine.target["vramBytes"], chat.engine.target["gpus"]) == (10 * GIB, ["GPU-0"])
+    grant = await site.eventually_grant(chat.pod, lambda grant: grant.granted == 10 * GIB, "grant")
+    assert grant.gpus == ["GPU-0"]
+    held = await site.grant(neighbour.pod)
+    assert held is not None
+    assert held.granted == 12 * GIB
 
 
 async def test_the_kubelets_truth_about_slices_is_published(site: Site) -> None:

@@ -8,13 +8,14 @@ from arbiter.ids import PodUid
 from arbiter.transitions import Record
 from arbiter_deviceplugin.allocations import Allocation, Allocations, Claims, InvalidAllocationError, decode, encode
 from arbiter_deviceplugin.disk import Disk, StateError
-from arbiter_deviceplugin.slices import SliceId
+from arbiter_deviceplugin.slices import SliceId, gpus_of
 
 
 def made(directory: str, *slices: str, at: float = 0.0, uid: str | None = None) -> Allocation:
     return Allocation(
         directory=directory,
         slices=tuple(SliceId(slice_) for slice_ in slices),
+        gpus=gpus_of(SliceId(slice_) for slice_ in slices),
         at=at,
         uid=PodUid(uid) if uid else None,
     )

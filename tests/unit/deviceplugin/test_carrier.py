@@ -61,7 +61,7 @@ class Bench:
 
     def identified(self) -> Identified:
         slices = tuple(SliceId(f"a::{number}") for number in range(4))
-        allocation = Allocation(directory="d1", slices=slices, at=0.0, uid=CHAT.uid)
+        allocation = Allocation(directory="d1", slices=slices, gpus=(GpuUuid("a"),), at=0.0, uid=CHAT.uid)
         self.allocations.add(allocation)
         return Identified(CHAT, allocation)
 

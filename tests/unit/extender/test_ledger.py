@@ -70,9 +70,17 @@ CLAIMS: dict[str, tuple[Callable[[], Ledger], list[Entry]]] = {
         lambda: promised(a_ledger(NODE.grant("flying", "b", held="9Gi", state=GrantState.STARTING))),
         [("flying", Standing.ASSUMED, 9, {B: Slices(4)}), ("soft", Standing.SOFT_HELD, 4, {A: Slices(4)})],
     ),
-    "the kubelet's word on the GPU wins once the pod was allocated": (
+    "the node's word on the GPU wins": (
         lambda: a_ledger(NODE.slices("chat", "b", 4).grant("chat", "b", held="4Gi"), CHAT),
         [("chat", Standing.BOUND, 4, {B: Slices(4)})],
+    ),
+    "so it does before the container has started": (
+        lambda: a_ledger(NODE.grant("chat", "b", held="0", state=GrantState.GATED), CHAT),
+        [("chat", Standing.BOUND, 4, {B: Slices(4)})],
+    ),
+    "slices of a GPU that the container does not use are taken there": (
+        lambda: a_ledger(NODE.slices("chat", "a", 1).slices("chat", "b", 3).grant("chat", "a", held="4Gi"), CHAT),
+        [("chat", Standing.BOUND, 4, {A: Slices(1), B: Slices(3)})],
     ),
     "the kubelet may still speak of a former pod of the same name": (
         lambda: a_ledger(NODE.slices("chat", "b", 4), CHAT),

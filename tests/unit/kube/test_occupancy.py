@@ -58,6 +58,15 @@ FLOORS: dict[str, tuple[NodeOccupancy, dict[str, int]]] = {
         seen(NODE.grant("done", "a", held="0").slices("done", "a", 4), a_pod("done").bound("n1", "a").finished()),
         {"a": 12, "b": 12},
     ),
+    "a floor is taken where the container is, stray slices only as slices": (
+        seen(
+            NODE.slices("chat", "a", 1)
+            .slices("chat", "b", 3)
+            .grant("chat", "a", held="10Gi", state=GrantState.MOVABLE),
+            a_pod("chat").bound("n1", "a"),
+        ),
+        {"a": 8, "b": 9},
+    ),
     "a node that still counts in another unit has no room": (seen(NODE, unit=GIB // 2), {}),
 }
 

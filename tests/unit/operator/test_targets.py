@@ -140,12 +140,35 @@ def test_a_gpu_that_the_node_does_not_report_gives_no_target() -> None:
     assert plan(node(gpu_pod(gpus=(GpuUuid("GPU-9"),)))).changes == ()
 
 
-def test_the_gpu_that_the_kubelet_gave_replaces_the_one_that_was_meant() -> None:
+def test_the_gpu_that_a_container_uses_replaces_the_one_that_was_meant() -> None:
     chat = gpu_pod(grant=target("1.000", 10240))
-    slices = (SliceCount(namespace="team-a", pod="chat-0", container="main", gpu="GPU-1", slices=4),)
-    state = replace(node(chat), report=report(on_node(chat, 10240), usable=(12 * GIB, 12 * GIB), slices=slices))
+    there = on_node(replace(chat, gpus=(GpuUuid("GPU-1"),)), 10240)
+    state = replace(node(chat), report=report(there, usable=(12 * GIB, 12 * GIB)))
     assert plan(state).changes == (PodTarget(pod=chat, gpus=(GpuUuid("GPU-1"),)),)
     assert plan(state).changes[0].annotations == {"arbiter.infernum.io/gpus": "GPU-1"}
+
+
+def test_a_start_that_waits_on_more_gpus_than_were_meant_gets_room_on_all_of_them() -> None:
+    neighbour = posters(grant=target("1.000", 6144), gpus=(GpuUuid("GPU-1"),))
+    chat = gpu_pod()
+    waits = on_node(chat, 0, state=GrantState.GATED, granted=None, gpus=["GPU-0", "GPU-1"])
+    state = replace(
+        node(chat, neighbour),
+        report=report(waits, on_node(neighbour, 6144), usable=(12 * GIB, 8 * GIB)),
+    )
+    changed = {change.pod.name: change for change in plan(state).changes}
+    assert changed["chat-0"].gpus == (GpuUuid("GPU-0"), GpuUuid("GPU-1"))
+    assert changed["posters-0"].grant is not None
+    assert changed["posters-0"].grant.vram < 6144 << 20
+
+
+def test_slices_of_a_gpu_that_a_container_does_not_use_ask_for_nothing_there() -> None:
+    chat = gpu_pod(grant=target("1.000", 10240))
+    slices = tuple(
+        SliceCount(namespace="team-a", pod="chat-0", container="main", gpu=gpu, slices=2) for gpu in ("GPU-0", "GPU-1")
+    )
+    state = replace(node(chat), report=report(on_node(chat, 10240), usable=(12 * GIB, 12 * GIB), slices=slices))
+    assert plan(state).changes == ()
 
 
 def test_without_a_former_state_the_reason_says_how_things_stand() -> None:
@@ -164,4 +187,4 @@ def test_other_gpus_than_those_bound_are_the_reason() -> None:
     chat, image = gpu_pod(grant=target("1.000", 10240)), posters(grant=target("1.000", 6144), gpus=(GpuUuid("GPU-1"),))
     before = node(chat, image, usable=(12 * GIB, 12 * GIB))
     after = node(chat, replace(image, gpus=(GpuUuid("GPU-0"),)), usable=(12 * GIB, 12 * GIB))
-    assert reasons(after, before) == ["team-b/posters (Background) joined gpu-1/0", "the kubelet gave it gpu-1/0"]
+    assert reasons(after, before) == ["team-b/posters (Background) joined gpu-1/0", "its container uses gpu-1/0"]
