@@ -21,6 +21,7 @@ from arbiter.local.errors import (
     Timeout,
 )
 from arbiter.local.request import AllocationRequest, demand_of, promised_quality
+from arbiter.local.room import Room
 from arbiter.local.statistics import ArbiterState, ArbiterStats, Meter
 from arbiter.targets import solve_with_behind
 from arbiter.transitions import (
@@ -129,8 +130,9 @@ class Allocator:
             if not self._events and not self._expire(now):
                 break
             self._advance(now)
-        self._pause(now)
-        self._measure(now)
+        room = self._book.room(now)
+        self._pause(room)
+        self._measure(room)
         notices, self._notices = tuple(self._notices), []
         return notices
 
@@ -253,11 +255,10 @@ class Allocator:
         owing = [other.uid for other in self._book.in_stage(Stage.HOLDING, Stage.LEAVING) if self._book.owes(other)]
         return f"{', '.join(owing) or 'others'} {'has' if len(owing) == 1 else 'have'} not given its memory back."
 
-    def _pause(self, now: float) -> None:
+    def _pause(self, room: Room) -> None:
         """Tell the holders of priority Background when they should pause, and when they may go on."""
-        is_paused = self._book.room(now).pauses_background
-        if is_paused != self._is_paused:
-            self._is_paused = is_paused
+        if room.pauses_background != self._is_paused:
+            self._is_paused = room.pauses_background
             for claim in self._book.in_stage(Stage.HOLDING, Stage.LEAVING):
                 if claim.is_background:
                     self._tell(claim)
@@ -310,8 +311,8 @@ class Allocator:
 
     # Parts of it
 
-    def _measure(self, now: float) -> None:
-        self._meter.pressure.value = self._book.room(now).utilisation
+    def _measure(self, room: Room) -> None:
+        self._meter.pressure.value = room.utilisation
         self._meter.llm.value = _mean(self._book.qualities(is_llm=True))
         self._meter.diffusion.value = _mean(self._book.qualities(is_llm=False))
 
