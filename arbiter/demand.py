@@ -89,7 +89,7 @@ class Demand:
         if self.levels:
             level = self._level(quality)
             return level.quality, level.vram
-        rounded = _THOUSANDTHS[quality.numerator * 1000 // quality.denominator]
+        rounded = _THOUSANDTHS[_thousandths(quality)]
         if self.is_fixed:
             return rounded, max(self.floor, self.full // MIB * MIB)
         size, unit = self._memory_ratio(rounded)
@@ -112,14 +112,14 @@ class Demand:
 
         Never below the floor, whatever `vram` and `at_most` are.
         """
-        lowest = math.ceil(self.minimum / QUALITY_STEP)
-        highest = math.floor((self.maximum if at_most is None else min(at_most, self.maximum)) / QUALITY_STEP)
+        lowest = _thousandths_up(self.minimum)
+        highest = _thousandths(self.maximum if at_most is None else min(at_most, self.maximum))
         qualities = range(lowest, max(lowest, highest) + 1)
-        best = self.published(qualities[-1] * QUALITY_STEP)
+        best = self.published(_THOUSANDTHS[qualities[-1]])
         if best[1] <= vram:
             return best
-        fits = bisect_right(qualities, vram, key=lambda step: self.published(step * QUALITY_STEP)[1])
-        return self.published(qualities[max(0, fits - 1)] * QUALITY_STEP)
+        fits = bisect_right(qualities, vram, key=lambda step: self.published(_THOUSANDTHS[step])[1])
+        return self.published(_THOUSANDTHS[qualities[max(0, fits - 1)]])
 
 
 FieldNames = Mapping[str, str]
@@ -153,7 +153,7 @@ NO_POLICY = DemandDefaults()
 
 def round_down(quality: Fraction) -> Fraction:
     """Quality in whole thousandths, not above `quality`."""
-    return Fraction(quality.numerator * 1000 // quality.denominator, 1000)
+    return Fraction(_thousandths(quality), 1000)
 
 
 def format_quality(quality: Fraction) -> str:
@@ -255,7 +255,16 @@ def _default_floor(full: int, share: Fraction) -> int:
 
 
 def _round_up(quality: Fraction) -> Fraction:
-    return math.ceil(quality / QUALITY_STEP) * QUALITY_STEP
+    return Fraction(_thousandths_up(quality), 1000)
+
+
+def _thousandths(quality: Fraction) -> int:
+    numerator, denominator = quality.as_integer_ratio()
+    return numerator * 1000 // denominator
+
+
+def _thousandths_up(quality: Fraction) -> int:
+    return -_thousandths(-quality)
 
 
 def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, names: FieldNames) -> tuple[Level, ...]:

@@ -5,11 +5,12 @@ was known before.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from arbiter.demand import format_quality
-from arbiter.equilibrium import GpuPrice, Target, solve
-from arbiter.ids import GpuUuid, PodUid
+from arbiter.equilibrium import GpuPrice, Target
+from arbiter.ids import GpuUuid
+from arbiter.targets import solve_with_behind
 from arbiter.workload import Resize
 from arbiter_kube.api.annotations import GPUS, TargetGrant, encode_gpus, target_annotations
 from arbiter_kube.api.gpunode import GrantState
@@ -48,15 +49,16 @@ class NodePlan:
 def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
     """What to write on the node's pods; `before` is the state of the last plan and gives reasons only."""
     taken = state.seats
-    solved = solve(state.capacities, (seat.member for seat in taken.values()), state.policy)
+    members = [seat.member for seat in taken.values()]
+    behind = {uid for uid, seat in taken.items() if is_behind(seat, state)}
+    solved = solve_with_behind(state.capacities, members, state.policy, behind=behind)
     changes = []
     for uid, seat in taken.items():
         if seat.pod is None or seat.pod.terminating:
             continue
-        target = _own_target(seat, taken, state) if is_behind(seat, state) else solved.targets[uid]
         change = PodTarget(
             pod=seat.pod,
-            grant=_new_grant(seat, seat.pod, target, prices=solved.prices, state=state, before=before),
+            grant=_new_grant(seat, seat.pod, solved.targets[uid], prices=solved.prices, state=state, before=before),
             gpus=_corrected(seat, seat.pod),
         )
         if change.grant is not None or change.gpus is not None:
@@ -68,13 +70,6 @@ def is_behind(seat: Seat, state: NodeState) -> bool:
     """Whether its container has not given back in time: its own target is solved as if it alone of those could move."""
     moves = seat.member.demand.resize is Resize.IN_PLACE and not state.policy.sizes_once
     return moves and seat.grant is not None and seat.grant.state in _BEHIND
-
-
-def _own_target(seat: Seat, taken: Mapping[PodUid, Seat], state: NodeState) -> Target:
-    """What a container that is behind should come to: solved as if it alone of those could move."""
-    alone = replace(seat.member, held=None)
-    members = (alone if other is seat else other.member for other in taken.values())
-    return solve(state.capacities, members, state.policy).targets[alone.uid]
 
 
 def _new_grant(
