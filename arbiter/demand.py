@@ -56,8 +56,12 @@ class DemandRequest:
 class Demand:
     """A request with nothing left open: `floor` bytes at quality `minimum`, `full` bytes at quality `maximum`.
 
-    Bytes are per GPU. Where `levels` are given they are ascending and run from (minimum, floor) to (maximum, full).
-    Fractions have no part in the hash: they hash slowly, and the rest tells most demands apart.
+    Bytes are per GPU, qualities whole thousandths. Where `levels` are given they are ascending and run from (minimum,
+    floor) to (maximum, full). Fractions have no part in the hash: they hash slowly, and the rest tells most demands
+    apart.
+
+    Raises:
+        InvalidDemandError: sizes or qualities that none can have; `resolve` makes demands from what people write.
     """
 
     workload_type: WorkloadType
@@ -70,6 +74,18 @@ class Demand:
     gpu_count: int = 1
     resize: Resize = Resize.IN_PLACE
     shrink_grace: float = DEFAULT_SHRINK_GRACE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= self.full:
+            raise InvalidDemandError(f"0 <= floor <= full must hold, they are {self.floor} and {self.full} bytes.")
+        if not 0 <= self.minimum <= self.maximum <= 1:
+            raise InvalidDemandError(
+                f"0 <= minimum <= maximum <= 1 must hold, they are {self.minimum} and {self.maximum}."
+            )
+        for name, quality in (("minimum", self.minimum), ("maximum", self.maximum)):
+            # What is published is rounded down to thousandths, so that another minimum would be undercut.
+            if 1000 % quality.denominator:
+                raise InvalidDemandError(f"{name} must be a whole number of thousandths, it is {quality}.")
 
     @property
     def is_fixed(self) -> bool:

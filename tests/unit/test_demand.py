@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -232,3 +233,23 @@ def test_memory_between_the_ends_is_linear_and_exact() -> None:
 
 def test_qualities_are_written_with_three_decimals() -> None:
     assert [format_quality(Fraction(q)) for q in ("0.904", "1", "0.4")] == ["0.904", "1.000", "0.400"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"floor": 11 * GIB}, f"0 <= floor <= full must hold, they are {11 * GIB} and {10 * GIB} bytes."),
+        ({"floor": -1}, f"0 <= floor <= full must hold, they are -1 and {10 * GIB} bytes."),
+        (
+            {"minimum": Fraction("0.9"), "maximum": HALF},
+            "0 <= minimum <= maximum <= 1 must hold, they are 9/10 and 1/2.",
+        ),
+        ({"maximum": Fraction(2)}, "0 <= minimum <= maximum <= 1 must hold, they are 2/5 and 2."),
+        ({"minimum": Fraction(1, 3)}, "minimum must be a whole number of thousandths, it is 1/3."),
+        ({"maximum": Fraction(2, 3)}, "maximum must be a whole number of thousandths, it is 2/3."),
+    ],
+)
+def test_a_demand_holds_nothing_that_cannot_be(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidDemandError) as caught:
+        replace(BASE, **change)
+    assert str(caught.value) == sentence
