@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -60,7 +61,6 @@ class Cdn:
         self._url = url.rstrip("/")
         self._patience = patience or Patience()
         self._session: aiohttp.ClientSession | None = None
-        self._closing = asyncio.Event()
         self._gate = threading.Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -79,7 +79,10 @@ class Cdn:
             if self._closed:
                 raise CacheClosedError(f"the cache is closed; nothing is fetched from {self._url}.")
             coming = asyncio.run_coroutine_threadsafe(self._fetch(fragment, intake), self._loop)
-        coming.result()
+        try:
+            coming.result()
+        except CancelledError as error:
+            raise CacheClosedError(f"the cache was closed while fragment {fragment.id} was on its way.") from error
 
     def close(self) -> None:
         """Break off what is under way."""
@@ -91,36 +94,34 @@ class Cdn:
         self._loop.close()
 
     async def _shut(self) -> None:
-        # Transfers are not cancelled: that would leave a thread writing to a file that is being closed.
-        self._closing.set()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         if self._session:
             await self._session.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
 
     async def _fetch(self, fragment: Fragment, intake: Intake) -> None:
         url = f"{self._url}/sha256/{digest_of(fragment.id)}"
         deadline = self._loop.time() + self._patience.deadline
         failures, furthest = 0, 0
         while True:
-            if self._closing.is_set():
-                raise CacheClosedError(f"the cache was closed while {url} was on its way.")
             try:
                 await self._transfer(url, intake, deadline=deadline)
                 return
             except (aiohttp.ClientError, TimeoutError, DamagedFragmentError, _BrokenOffError) as error:
                 problem = error
+            failures = 0 if intake.received > furthest else failures + 1
+            furthest = max(furthest, intake.received)
             if isinstance(problem, DamagedFragmentError):
                 intake.restart()
-            failures = 1 if intake.received > furthest else failures + 1
-            furthest = max(furthest, intake.received)
             reason = str(problem) or type(problem).__name__
             if failures == self._patience.attempts or self._loop.time() > deadline:
                 raise FragmentUnavailableError(
                     f"{url} could not be fetched, {furthest} of {fragment.size} bytes came: {reason}"
                 ) from problem
             _log.info("%s is tried again, %d of %d bytes came: %s", url, intake.received, fragment.size, reason)
-            await self._pause(failures, problem)
+            await asyncio.sleep(self._pause(failures, problem))
 
     async def _transfer(self, url: str, intake: Intake, *, deadline: float) -> None:
         """One request, for what is missing."""
@@ -129,7 +130,7 @@ class Cdn:
         async with self._connections().get(url, headers=headers) as answer:
             _check_answer(answer, intake)
             async for piece in answer.content.iter_chunked(_PIECE):
-                await asyncio.to_thread(intake.write, piece)
+                await _write(intake, piece)  # at once: what is still in here when it breaks is lost
                 if self._loop.time() > deadline:
                     raise _BrokenOffError(f"it takes longer than {self._patience.deadline:g} s.")
         if intake.received < intake.fragment.size:
@@ -142,21 +143,27 @@ class Cdn:
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self._patience.connect, sock_read=self._patience.stall
                 ),
-                read_bufsize=_PIECE,
                 trust_env=True,
             )
         return self._session
 
-    async def _pause(self, failures: int, problem: Exception) -> None:
+    def _pause(self, failures: int, problem: Exception) -> float:
+        """Seconds until the next attempt."""
         patience = self._patience
         pause = random.uniform(0, min(patience.longest_pause, patience.first_pause * 2**failures))
         if isinstance(problem, _BrokenOffError):
             pause = max(pause, min(problem.retry_after, patience.longest_retry_after))
-        try:
-            async with asyncio.timeout(pause):
-                await self._closing.wait()
-        except TimeoutError:
-            return
+        return pause
+
+
+async def _write(intake: Intake, piece: bytes) -> None:
+    """Hash and write in a thread; who cancels this waits for the thread, whose file is closed next."""
+    writing = asyncio.ensure_future(asyncio.to_thread(intake.write, piece))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
 
 
 def _check_answer(answer: aiohttp.ClientResponse, intake: Intake) -> None:
