@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from arbiter.demand import Demand, DemandDefaults, InvalidDemandError, resolve
 from arbiter.ids import OwnerUid, PodUid
 from arbiter.policy import Policy
-from arbiter.workload import PolicyMode
+from arbiter.workload import PolicyMode, Priority
 from arbiter_cli.errors import InputError
-from arbiter_cli.manifests import Manifest
+from arbiter_cli.manifests import MAX_PRIORITY, Cap, Manifest
 from arbiter_cli.workloads import Workload
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.qualitypolicy import DEFAULT_POLICY_NAME, QualityPolicy, policy_in_force
@@ -79,6 +79,7 @@ def request_of(manifests: Sequence[Manifest], *, unit: int, mode: PolicyMode | N
         for manifest in manifests
         if isinstance(manifest.content, Workload)
     }
+    caps = {m.content.namespace: m.content.highest for m in manifests if isinstance(m.content, Cap)}
     groups: list[Group] = []
     warnings = [
         f"QualityPolicy {policy.metadata.name} is for labelled nodes, and a plan's have no labels; it was left out."
@@ -86,13 +87,15 @@ def request_of(manifests: Sequence[Manifest], *, unit: int, mode: PolicyMode | N
         if not policy.selects({})
     ]
     for manifest in manifests:
-        content = manifest.content
+        content, group = manifest.content, None
         if isinstance(content, Workload):
             group, heard = _pods(manifest.source, content, allocations, defaults=defaults, unit=unit)
-            groups += group
             warnings += heard
         elif isinstance(content, GpuAllocation) and (content.metadata.namespace, content.metadata.name) not in named:
-            groups.append(_unused(manifest.source, content, defaults=defaults))
+            group = _unused(manifest.source, content, defaults=defaults)
+        if group is not None:
+            _refuse_above(caps.get(group.namespace), manifest.source, group)
+            groups.append(group)
     chosen = policy_in_force(policies, labels={})
     policy = chosen.spec.policy() if chosen else Policy()
     return Request(
@@ -107,8 +110,8 @@ def _pods(
     *,
     defaults: DemandDefaults,
     unit: int,
-) -> tuple[list[Group], list[str]]:
-    """The pods of one workload, and what admission would warn of."""
+) -> tuple[Group | None, list[str]]:
+    """The pods of one workload if they ask for memory, and what admission would warn of."""
     key, allocation = workload.pod.key, allocation_named(workload.pod)
     named = None
     if allocation is not None:
@@ -123,7 +126,7 @@ def _pods(
         raise InputError(f"{source}: {refusal}") from refusal
     warnings = [f"{source}: pod {key}: {warning}" for warning in admission.warnings]
     if admission.frozen is None:
-        return [], warnings
+        return None, warnings
     group = Group(
         kind=workload.kind,
         namespace=key.namespace,
@@ -131,7 +134,16 @@ def _pods(
         demand=admission.frozen.demand,
         replicas=workload.replicas,
     )
-    return [group], warnings
+    return group, warnings
+
+
+def _refuse_above(cap: Priority | None, source: str, group: Group) -> None:
+    if cap is not None and group.demand.priority > cap:
+        raise InputError(
+            f"{source}: {group.kind} {group.namespace}/{group.name}: priority {group.demand.priority.value} is above "
+            f"{cap.value}, the highest of namespace {group.namespace}; "
+            f"ask for less, or have its label {MAX_PRIORITY} raised."
+        )
 
 
 def _unused(source: str, allocation: GpuAllocation, *, defaults: DemandDefaults) -> Group:

@@ -15,18 +15,33 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from arbiter.workload import Priority
 from arbiter_cli.errors import InputError, MistakeError
 from arbiter_cli.workloads import Workload, workload
-from arbiter_kube.api import API_VERSION
+from arbiter_kube.api import API_VERSION, GROUP
 from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _Custom = GpuAllocation | QualityPolicy
 _MODELS: dict[str, type[_Custom]] = {"GpuAllocation": GpuAllocation, "QualityPolicy": QualityPolicy}
-
-
+_CLUSTER_WIDE = ("Namespace", "QualityPolicy")
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
+
+MAX_PRIORITY = f"{GROUP}/max-priority"
+"""The label with which a namespace caps the priority of its pods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """The highest priority that pods of a namespace may have."""
+
+    namespace: str
+    highest: Priority
+
+
+Content = Workload | GpuAllocation | QualityPolicy | Cap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +49,7 @@ class Manifest:
     """One object, and the file that it stands in."""
 
     source: str
-    content: Workload | GpuAllocation | QualityPolicy
+    content: Content
 
 
 def read_manifests(paths: Iterable[str]) -> tuple[Manifest, ...]:
@@ -54,7 +69,7 @@ def read_manifests(paths: Iterable[str]) -> tuple[Manifest, ...]:
                 try:
                     content = _content(kind, document)
                 except MistakeError as mistake:
-                    raise InputError(f"{source}: {kind} {namespace}/{name}: {mistake}.") from mistake
+                    raise InputError(f"{source}: {kind} {ObjectKey(namespace, name)}: {mistake}.") from mistake
                 if content is not None:
                     found[kind, namespace, name] = Manifest(source=source, content=content)
     return tuple(found.values())
@@ -134,10 +149,12 @@ def _identity(source: str, document: object, generated: Counter[tuple[str, str, 
     """Kind, namespace and name, filled in where they are left out; `generated` names are numbered."""
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise InputError(f"{source}: a document has no kind; write Kubernetes objects, parted by lines of ---.")
-    kind, metadata = document["kind"], document.setdefault("metadata", {})
-    if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
+    kind, given = document["kind"], document.get("metadata")
+    if not isinstance(given, dict) or not (given.get("name") or given.get("generateName")):
         raise InputError(f"{source}: {kind} has no metadata.name; write one.")
-    namespace = metadata.setdefault("namespace", "default")
+    namespace = "" if kind in _CLUSTER_WIDE else given.get("namespace") or "default"
+    # A copy: several objects may mean one metadata in YAML.
+    metadata = document["metadata"] = {**given, "namespace": namespace}
     if not metadata.get("name"):
         alike = kind, str(namespace), str(metadata["generateName"])
         metadata["name"] = f"{metadata['generateName']}{generated[alike]}"
@@ -145,8 +162,10 @@ def _identity(source: str, document: object, generated: Counter[tuple[str, str, 
     return kind, str(namespace), str(metadata["name"])
 
 
-def _content(kind: str, document: dict[str, Any]) -> Workload | GpuAllocation | QualityPolicy | None:
+def _content(kind: str, document: dict[str, Any]) -> Content | None:
     """What is planned with; None for an object that has no part in it."""
+    if kind == "Namespace":
+        return _cap(document["metadata"])
     model = _MODELS.get(kind)
     content = workload(kind, document) if model is None else _custom(model, document)
     if content is not None:
@@ -154,9 +173,20 @@ def _content(kind: str, document: dict[str, Any]) -> Workload | GpuAllocation | 
     return content
 
 
+def _cap(metadata: dict[str, Any]) -> Cap | None:
+    labels = metadata.get("labels")
+    text = labels.get(MAX_PRIORITY) if isinstance(labels, dict) else None
+    if text is None:
+        return None
+    names = [priority.value for priority in Priority]
+    if text not in names:
+        raise MistakeError(f'label {MAX_PRIORITY} "{text}" is no priority; write one of {", ".join(names)}')
+    return Cap(namespace=str(metadata["name"]), highest=Priority(text))
+
+
 def _refuse_odd_name(metadata: dict[str, Any]) -> None:
     for field in ("name", "namespace"):
-        if not isinstance(metadata[field], str) or not _NAME.fullmatch(metadata[field]):
+        if metadata[field] != "" and not (isinstance(metadata[field], str) and _NAME.fullmatch(metadata[field])):
             raise MistakeError(
                 f'metadata.{field} "{metadata[field]}" is no name; write lower-case letters, digits, "-" and "."'
             )

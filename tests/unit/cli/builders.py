@@ -42,3 +42,7 @@ def inline(**annotations: object) -> dict[str, Any]:
 
 def policy(name: str = "default", **spec: object) -> dict[str, Any]:
     return {"apiVersion": f"{A}/v1alpha1", "kind": "QualityPolicy", "metadata": {"name": name}, "spec": spec}
+
+
+def capped(namespace: str, priority: str) -> dict[str, Any]:
+    return {"kind": "Namespace", "metadata": {"name": namespace, "labels": {f"{A}/max-priority": priority}}}

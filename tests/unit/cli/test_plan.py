@@ -12,7 +12,7 @@ import yaml
 from arbiter.units import GIB, MIB
 from arbiter_cli.main import main
 from arbiter_cli.planning import MOST_PODS
-from tests.unit.cli.builders import Write, allocation, inline, pod, policy, template, workload
+from tests.unit.cli.builders import Write, allocation, capped, inline, pod, policy, template, workload
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 CHAT, POSTERS = str(EXAMPLES / "chat.yaml"), str(EXAMPLES / "posters.yaml")
@@ -129,6 +129,10 @@ COUNTED: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "objects whose names are generated, each for itself": (
         [{**pod("", inline()), "metadata": {"generateName": "a-", **inline()["metadata"]}}] * 2,
         ["a-0", "a-1"],
+    ),
+    "pods up to the priority that their namespace may have": (
+        [capped("default", "Normal"), capped("other", "Low"), pod("a", inline())],
+        ["a"],
     ),
     "none of a job that is suspended": ([workload("Job", "a", inline(), suspend=True)], []),
     "no more pods of a job than are asked for at a time": (

@@ -16,7 +16,7 @@ from arbiter_cli.groups import request_of
 from arbiter_cli.main import main
 from arbiter_cli.manifests import read_manifests
 from arbiter_cli.planning import Node, plan
-from tests.unit.cli.builders import A, Write, allocation, inline, pod, policy, template, workload
+from tests.unit.cli.builders import A, Write, allocation, capped, inline, pod, policy, template, workload
 
 REFUSED: dict[str, tuple[list[object], str]] = {
     "a floor above full, inline": (
@@ -105,13 +105,12 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     ),
     "a policy for some nodes that says what is needed before a node is known": (
         [policy("fast", nodeSelector={"gpu": "h100"}, minimumQuality={"llm": 0.5})],
-        ": QualityPolicy default/fast: spec.minimumQuality is needed before a pod's node is known: "
+        ": QualityPolicy fast: spec.minimumQuality is needed before a pod's node is known: "
         "write it in a policy without a nodeSelector.",
     ),
     "a threshold above 1": (
         [policy(pressureThreshold=1.5)],
-        ': QualityPolicy default/default: spec.pressureThreshold "1.5" cannot be: '
-        "it should be less than or equal to 1.",
+        ': QualityPolicy default: spec.pressureThreshold "1.5" cannot be: it should be less than or equal to 1.',
     ),
     "a name that the API server would not take": (
         [allocation("Chat")],
@@ -124,6 +123,16 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     "fewer than no pods": (
         [workload("Job", "chat", inline(), parallelism=-1)],
         ': Job default/chat: spec.parallelism "-1" is no count; write a whole number.',
+    ),
+    "a priority above its namespace's": (
+        [capped("default", "Low"), allocation(), pod("chat", template(allocation="chat"))],
+        ": Pod default/chat: priority Normal is above Low, the highest of namespace default; "
+        f"ask for less, or have its label {A}/max-priority raised.",
+    ),
+    "a cap that is no priority": (
+        [capped("team-a", "low")],
+        f': Namespace team-a: label {A}/max-priority "low" is no priority; '
+        "write one of Background, Low, Normal, High, Critical.",
     ),
     "a mistake inside a list": (
         [{"kind": "List", "items": [pod("fine", inline()), pod("chat", inline(vram_full="ten"))]}],
