@@ -79,7 +79,6 @@ REFUSED: dict[str, tuple[list[object], str]] = {
         [pod("chat", inline(vram_full="10\nGi"))],
         f': pod default/chat: {A}/vram-full: "10 Gi" is no size; write a number with a unit, such as 10Gi or 1843Mi.',
     ),
-    "no YAML": (["a: [1\nb: 2\n"], ", line 2: is no YAML: expected ',' or ']', but got ':'."),
     "YAML that holds itself": (["&a [*a]"], ": is no YAML: it holds itself, or nests too deep."),
     "a field that is none": (
         [allocation(vram={"full": "10Gi", "flor": "4Gi"})],
@@ -154,6 +153,13 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     path = write(*objects)
     assert main(["plan", "-f", path]) == 2
     assert capsys.readouterr() == ("", f"arbiter plan: {path}{sentence}\n")
+
+
+def test_what_is_no_yaml_is_told_with_its_line(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("a: [1\nb: 2\n")
+    assert main(["plan", "-f", path]) == 2
+    # What is wrong there is said by libyaml in other words than by PyYAML itself.
+    assert capsys.readouterr().err.startswith(f"arbiter plan: {path}, line 2: is no YAML: ")
 
 
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
