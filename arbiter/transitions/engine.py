@@ -39,7 +39,7 @@ class Engine:
 
     `usable` are bytes per GPU, `names` what people call the GPUs (``gpu-1/0``), `records` what was saved before,
     `now` and every other time seconds since the epoch, on a clock that does not step back while the engine lives
-    (the wall clock at its start plus a monotonic one).
+    (the wall clock at its start plus a monotonic one). `start_wait` is how long a start waits before it is refused.
     Nothing is released and nothing grows before the first `PodsListed`.
     """
 
@@ -51,10 +51,11 @@ class Engine:
         now: float,
         records: Iterable[Record] = (),
         names: Mapping[GpuUuid, str] | None = None,
+        start_wait: float = gate.START_WAIT,
     ) -> None:
         self._now = now
         self._saved = {record.uid: record for record in records}
-        self._node = Node(usable=usable, names=names or {}, policy=policy, started_at=now)
+        self._node = Node(usable=usable, names=names or {}, policy=policy, started_at=now, start_wait=start_wait)
         for uid, record in self._saved.items():
             self._node.containers[uid] = Container(record.not_after(now))
 

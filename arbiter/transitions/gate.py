@@ -14,11 +14,11 @@ from arbiter.transitions.node import Node, rank
 from arbiter.transitions.record import Size
 from arbiter.units import format_mib
 
-REFUSE_AFTER = 25.0
-"""The kubelet gives up after 30 s and then shows its own words instead of ours."""
+START_WAIT = 25.0
+"""Seconds until a start is refused: the kubelet gives up after 30 s and then shows its own words instead of ours."""
 
-SIZED_ONCE_WAIT = 24.0
-"""How long a container that is sized once waits for its target to become free."""
+SIZED_ONCE_MARGIN = 1.0
+"""How much sooner a container that is sized once takes what is free, though it is not all of its target."""
 
 TARGET_WAIT = 10.0
 """How long a start waits for a first target, before it takes its floor."""
@@ -50,12 +50,12 @@ def refuse_starts(node: Node, *, now: float) -> Iterator[Action]:
         if request is None:
             continue
         is_over = container.presence in (Presence.TERMINATING, Presence.ENDED)
-        if is_over or now >= request.at + REFUSE_AFTER:
+        if is_over or now >= request.at + node.start_wait:
             container.request = None
             sentence = "its pod is being deleted" if is_over else _why_held(node, container)
             yield Refuse(container.record.uid, request.start, f"start held: {sentence}")
         else:
-            node.wake(request.at + REFUSE_AFTER)
+            node.wake(request.at + node.start_wait)
 
 
 def _is_open(node: Node, container: Container) -> bool:
@@ -79,8 +79,9 @@ def _first_size(node: Node, container: Container, demand: Demand, *, request: Re
             node.wake(container.seen_at + TARGET_WAIT)
             return None
         return Size(*demand.fitting(demand.floor, at_most=demand.minimum))
-    if room < wanted.vram and not container.is_resizable(node.policy) and now < request.at + SIZED_ONCE_WAIT:
-        node.wake(request.at + SIZED_ONCE_WAIT)
+    settles_at = request.at + node.start_wait - SIZED_ONCE_MARGIN
+    if room < wanted.vram and not container.is_resizable(node.policy) and now < settles_at:
+        node.wake(settles_at)
         return None
     return Size(*demand.fitting(min(wanted.vram, room), at_most=wanted.quality))
 

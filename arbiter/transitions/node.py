@@ -13,12 +13,13 @@ from arbiter.transitions.container import Container, Presence
 
 @dataclass(slots=True)
 class Node:
-    """The engine's state. Bytes are per GPU; a GPU that is not in `usable` has none."""
+    """The engine's state. Bytes are per GPU; a GPU that is not in `usable` has none. `start_wait` is in seconds."""
 
     usable: Mapping[GpuUuid, int]
     names: Mapping[GpuUuid, str]
     policy: Policy
     started_at: float
+    start_wait: float
     containers: dict[PodUid, Container] = field(default_factory=dict)
     is_listed: bool = False
     deadline: float | None = None

@@ -62,7 +62,8 @@ _LONGEST_SILENCE = 150.0
 class Settings:
     """Where the agent runs; `unit` is the bytes of a slice that it should offer.
 
-    `gpu_access` is how the node's runtime learns which GPUs a container gets.
+    `gpu_access` is how the node's runtime learns which GPUs a container gets; `start_wait` is seconds after which a
+    start that has to wait is refused, to be asked for again.
     """
 
     node: NodeName
@@ -71,7 +72,8 @@ class Settings:
     state_dir: Path
     run_dir: Path
     proc_dir: Path
-    gpu_access: GpuAccess = GpuAccess.ENVIRONMENT
+    gpu_access: GpuAccess
+    start_wait: float
 
 
 class Agent:
@@ -108,6 +110,7 @@ class Agent:
             enforcer=self._enforcer,
             policy=Policy(),
             names=_names(settings.node, inventory),
+            start_wait=settings.start_wait,
             latest=self._pods.asking_of,
             changed=self._publisher.wake,
         )

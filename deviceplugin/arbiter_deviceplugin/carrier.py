@@ -49,7 +49,7 @@ from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.lifetimes import Start
-from arbiter_deviceplugin.metrics import SHRINKS_OVERDUE, STARTS_HELD
+from arbiter_deviceplugin.metrics import GRANT_LATENCY, SHRINKS_OVERDUE, STARTS_HELD
 from arbiter_deviceplugin.target import told
 from arbiter_kube.api.pods import GpuPod
 
@@ -58,8 +58,9 @@ _log = logging.getLogger(__name__)
 _SAVE_LIMIT = 20.0
 """A disk that hangs must not hold every start and answer for ever: the agent ends, and begins anew."""
 
-_START_LIMIT = 28.0
-"""The engine answers within 25 s; the kubelet gives up after 30 s."""
+LONGEST_START_WAIT = 27.0
+_START_LIMIT = LONGEST_START_WAIT + 1.0
+"""By then the engine has answered; the kubelet gives up after 30 s."""
 
 
 class Clock:
@@ -96,6 +97,7 @@ class _Told:
 class Carrier:
     """The engine's shell. Keep `run()` going; everything else may be called while it does.
 
+    A start that has to wait longer than `start_wait` (s) is refused.
     `latest` is the pod that the API server has by a UID, as far as the node knows; None once it is deleted. `changed`
     is called after every event: what the node says of itself may be another then.
     """
@@ -110,6 +112,7 @@ class Carrier:
         enforcer: Enforcer,
         policy: Policy,
         names: Mapping[GpuUuid, str],
+        start_wait: float,
         latest: Callable[[PodUid], GpuPod | None],
         changed: Callable[[], None],
     ) -> None:
@@ -129,10 +132,12 @@ class Carrier:
             now=self.clock.now(),
             records=self._records.values(),
             names=names,
+            start_wait=start_wait,
         )
         self._queue: asyncio.Queue[_Told] = asyncio.Queue()
         self._pods: dict[PodUid, GpuPod] = {}
         self._grants: dict[PodUid, Grant] = {}
+        self._untold: dict[PodUid, float] = {}
         self._waiters: list[_Waiter] = []
         self._directories: dict[str, ContainerDirectory] = {}
         self._measuring: set[asyncio.Task[None]] = set()
@@ -248,7 +253,7 @@ class Carrier:
 
     async def _handle(self, told_: _Told) -> None:
         if told_.pod is not None:
-            self._pods[told_.pod.uid] = told_.pod
+            self._note_seen(told_.pod)
         actions = self._engine.handle(told_.event, self.clock.now())
         if told_.waiter is not None:
             self._note_start(told_.waiter)
@@ -260,10 +265,16 @@ class Carrier:
             told_.done.set_result(None)
         self._changed()
 
+    def _note_seen(self, pod: GpuPod) -> None:
+        """Notes the pod, and when it was first seen where it has never been told anything."""
+        if pod.uid not in self._pods and pod.uid not in self._records:
+            self._untold[pod.uid] = self.clock.now()
+        self._pods[pod.uid] = pod
+
     def _prune(self) -> None:
         """Forgets the pods that the engine does not know any more, those that never started among them."""
         known = {status.uid for status in self._engine.statuses()}
-        for table in (self._pods, self._grants):
+        for table in (self._pods, self._grants, self._untold):
             for uid in table.keys() - known:
                 del table[uid]
 
@@ -366,6 +377,9 @@ class Carrier:
             await directory.tell(news)
         except OSError as error:
             _log.warning("container not told pod=%s error=%s", pod.key, error)
+            return
+        if (seen_at := self._untold.pop(uid, None)) is not None:
+            GRANT_LATENCY.observe(self.clock.now() - seen_at)
 
     async def _open_all(self) -> None:
         for directory in list(self._directories.values()):

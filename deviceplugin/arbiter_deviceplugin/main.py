@@ -9,13 +9,17 @@ from arbiter_deviceplugin.agent import COMPONENT, Agent, Settings, serve
 from arbiter_deviceplugin.backends import Backend
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
 from arbiter_deviceplugin.backends.simulated import SimulatedBackend
+from arbiter_deviceplugin.carrier import LONGEST_START_WAIT
 from arbiter_deviceplugin.directory import LONGEST_SOCKET_PATH, NAME_LENGTH, SOCKET_FILE
 from arbiter_deviceplugin.disk import StateError
 from arbiter_deviceplugin.kubelet import Kubelet
 from arbiter_deviceplugin.registration import longest_socket
+from arbiter_kube.api.durations import parse_duration
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import serve_health
 from arbiter_kube.client.process import ConfigurationError, add_common_arguments, add_flag, run_process
+
+SHORTEST_START_WAIT = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=GpuAccess.ENVIRONMENT,
         help="how the node's runtime is told which GPUs a container gets; only cdi (containerd 1.7 or newer) and "
         "volume-mounts keep containers from others",
+    )
+    add_flag(
+        parser,
+        "--start-wait",
+        type=_start_wait,
+        default="25s",
+        help="how long a start waits for its floor before it is refused with the reason; the kubelet asks again",
     )
 
 
@@ -85,6 +96,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         run_dir=args.run_dir,
         proc_dir=args.proc_dir,
         gpu_access=GpuAccess(args.gpu_access),
+        start_wait=args.start_wait,
     )
 
 
@@ -94,6 +106,17 @@ def _backend(args: argparse.Namespace) -> Backend:
     if args.simulated_gpus is None:
         raise ConfigurationError("--simulated-gpus (or ARBITER_SIMULATED_GPUS) is missing; write the YAML file's path.")
     return SimulatedBackend(args.simulated_gpus)
+
+
+def _start_wait(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}.") from error
+    if not SHORTEST_START_WAIT <= seconds <= LONGEST_START_WAIT:
+        allowed = f"{SHORTEST_START_WAIT:g}s to {LONGEST_START_WAIT:g}s"
+        raise argparse.ArgumentTypeError(f"{text} is no time that a start can wait; write {allowed}, as 25s.")
+    return seconds
 
 
 def _xids(text: str) -> frozenset[int]:

@@ -17,6 +17,11 @@ STARTS_HELD = Histogram(
     ["result"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 25),
 )
+GRANT_LATENCY = Histogram(
+    "arbiter_grant_latency_seconds",
+    "From the agent's first sight of a bound pod to the target file in its container.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
 SHRINKS_OVERDUE = Counter("arbiter_shrink_overdue", "Shrinks that were not confirmed within their grace.")
 
 

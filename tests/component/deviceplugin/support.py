@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from arbiter.ids import GpuUuid
 from arbiter.units import GIB
@@ -203,6 +204,14 @@ class AgentProcess:
             threads=len(list((process / "task").iterdir())),
             resident=pages * os.sysconf("SC_PAGESIZE"),
         )
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        _, text = await http(f"http://{self.health}/metrics")
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
 
     @property
     def log(self) -> str:

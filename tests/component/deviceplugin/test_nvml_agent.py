@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from arbiter.units import GIB
 from arbiter_kube.api.objects import Event
 from arbiter_kube.api.resources import EVENTS
-from tests.component.deviceplugin.support import Running, Site, eventually, http
+from tests.component.deviceplugin.support import Running, Site, eventually
 from tests.support.nvml_stub import XID, NvmlStub, StubGpu, StubProcess, build
 from tests.unit.extender.builders import a_pod
 
@@ -28,16 +27,6 @@ def flags(stub: NvmlStub, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     for name in ("LD_LIBRARY_PATH", "NVML_STUB"):
         monkeypatch.setenv(name, stub.environment[name])
     return "--backend", "nvml"
-
-
-async def metric(site: Site, name: str, **labels: str) -> float | None:
-    """The agent's value of a metric on this node."""
-    _, text = await http(f"http://{site.agent.health}/metrics")
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == name and sample.labels == {**labels, "node": site.node}:
-                return float(sample.value)
-    return None
 
 
 def using(stub: NvmlStub, running: Running) -> Callable[[int], None]:
@@ -70,7 +59,7 @@ async def test_a_shrink_counts_once_the_container_was_measured_to_have_shrunk(si
     use(9)
 
     async def is_read() -> bool:
-        return await metric(site, "arbiter_gpu_vram_bytes", gpu="GPU-0", state="used") == 9 * GIB
+        return await site.agent.metric("arbiter_gpu_vram_bytes", node=site.node, gpu="GPU-0", state="used") == 9 * GIB
 
     await eventually(is_read, "reading")
     await running.engine.acknowledge()
@@ -114,7 +103,9 @@ async def test_a_container_that_uses_more_than_it_may_hold_is_named_in_event_con
     assert told.message == (
         f"uses 11264Mi of GPU-0 on {site.node} and may hold 8192Mi: it takes memory that was promised to others."
     )
-    above = await metric(site, "arbiter_measured_above_grant_bytes", namespace=site.namespace, pod="chat")
+    above = await site.agent.metric(
+        "arbiter_measured_above_grant_bytes", node=site.node, namespace=site.namespace, pod="chat"
+    )
     assert above == 3 * GIB
 
 

@@ -55,6 +55,7 @@ class Bench:
             enforcer=Enforcer(Scripted(), inventory),
             policy=Policy(),
             names={},
+            start_wait=25.0,
             latest=self.exists.get,
             changed=self.changed.set,
         )

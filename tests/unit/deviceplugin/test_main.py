@@ -30,3 +30,22 @@ def test_a_word_that_is_no_xid_is_refused_with_what_to_write(capsys: pytest.Capt
         parse("--ignored-xids", "63,all")
 
     assert "all is no XID; write numbers with commas, as 63,94." in capsys.readouterr().err
+
+
+def test_a_start_may_wait_as_long_as_the_kubelet_does() -> None:
+    assert [parse().start_wait, parse("--start-wait", "2s").start_wait] == [25.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        pytest.param("28s", "28s is no time that a start can wait; write 2s to 27s, as 25s.", id="too long"),
+        pytest.param("1s", "1s is no time that a start can wait; write 2s to 27s, as 25s.", id="too short"),
+        pytest.param("soon", '"soon" is no duration; write for example 30s or 2m30s.', id="no duration"),
+    ],
+)
+def test_another_time_is_refused(text: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--start-wait", text)
+
+    assert sentence in capsys.readouterr().err

@@ -63,8 +63,9 @@ def demand(
 class Scene:
     """Twelve GiB on each of two GPUs; every measurement is answered at once with `uses` (GiB), else on trust."""
 
-    def __init__(self, *, policy: Policy | None = None) -> None:
+    def __init__(self, *, policy: Policy | None = None, start_wait: float = 25.0) -> None:
         self.policy = policy or Policy()
+        self.start_wait = start_wait
         self.now = 1000.0
         self.pods: dict[str, PodObserved] = {}
         self.disk: dict[PodUid, Record] = {}
@@ -82,6 +83,7 @@ class Scene:
             now=self.now,
             records=self.disk.values(),
             names={A: "gpu-1/0", B: "gpu-1/1"},
+            start_wait=self.start_wait,
         )
         return self
 

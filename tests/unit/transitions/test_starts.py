@@ -90,6 +90,17 @@ def test_a_container_that_is_sized_once_takes_what_there_is_at_last() -> None:
     assert scene.acknowledge("posters").aim("posters", 4).granted("posters") == 5
 
 
+def test_who_may_wait_less_is_refused_or_sized_sooner() -> None:
+    scene = Scene(start_wait=5).running("chat", size=10).bound("posters", target=4).request("posters")
+    assert scene.after(4.9).refusal("posters") is None
+    assert scene.after(0.1).refusal("posters") is not None
+
+    once = demand(resize=Resize.AT_START)
+    scene = Scene(start_wait=5).running("chat", size=7).bound("posters", wants=once, target=6).request("posters")
+    assert not scene.after(3.9).was_released("posters")
+    assert scene.after(0.1).granted("posters") == 5
+
+
 def test_under_a_fixed_policy_everybody_is_sized_once() -> None:
     scene = Scene(policy=Policy(mode=PolicyMode.FIXED)).running("chat", size=6)
     assert scene.aim("chat", 8).granted("chat") == 6
