@@ -49,10 +49,21 @@ class Refusal:
     sentence: str
 
 
-def filter_nodes(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName]) -> FilterPlan:
-    """The nodes where the pod's floor has room.
+class FilterAnswer(StrEnum):
+    """Which of the nodes that will do `filter` names."""
 
-    Where only one is left kube-scheduler asks nothing more before it binds, so its room is to be held at once.
+    ALL = "all"
+    """Every one: other plugins' scores count beside what `prioritize` says, by the weight that it has."""
+    BEST = "best"
+    """The best alone: kube-scheduler then scores nothing and does not ask `prioritize`."""
+
+
+def filter_nodes(
+    ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName], *, answer: FilterAnswer = FilterAnswer.ALL
+) -> FilterPlan:
+    """The nodes where the pod's floor has room, or the best of them.
+
+    Where one is named kube-scheduler asks nothing more before it binds, so its room is to be held at once.
     """
     assigned = ledger.assigned(pod.uid)
     if assigned is not None:
@@ -60,6 +71,10 @@ def filter_nodes(ledger: Ledger, pod: GpuPod, nodes: Sequence[NodeName]) -> Filt
         return FilterPlan(passed=tuple(name for name in nodes if name == assigned.node), failed=others)
     wanted = newcomer(pod, unit=ledger.unit)
     placement = ledger.placement(besides=pod.uid)
+    if answer is FilterAnswer.BEST:
+        best = placement.choose(wanted, nodes)
+        if best is not None:
+            return FilterPlan(passed=(best.node,), hold=Assignment(node=best.node, gpus=best.gpus))
     passed = placement.fitting(wanted, nodes)
     failed, unresolvable = _reasons(ledger, wanted.demand, nodes, passed=frozenset(passed))
     best = placement.choose(wanted, passed) if len(passed) == 1 else None

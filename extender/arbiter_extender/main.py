@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from arbiter.placement import Strategy
 from arbiter.units import format_bytes
 from arbiter_extender.binder import Binder
+from arbiter_extender.decision import FilterAnswer
 from arbiter_extender.feed import Feed
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.metrics import LedgerCollector, Metrics
@@ -33,16 +34,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Strategy.PACKED.value,
         help="which GPUs are taken first where everybody keeps full quality: the fullest or the emptiest",
     )
+    add_flag(
+        parser,
+        "--filter-answer",
+        choices=tuple(FilterAnswer),
+        default=FilterAnswer.ALL.value,
+        help="which nodes filter names: all that fit, or the best alone, which spares kube-scheduler all scoring",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end; returns the exit code."""
     ledger = Ledger(unit=args.vram_unit, strategy=Strategy(args.placement))
-    process = _serve(ledger, kubeconfig=args.kubeconfig, bind=args.bind, health_bind=args.health_bind)
+    process = _serve(
+        ledger,
+        FilterAnswer(args.filter_answer),
+        kubeconfig=args.kubeconfig,
+        bind=args.bind,
+        health_bind=args.health_bind,
+    )
     return run_process(process, log_level=args.log_level)
 
 
-async def _serve(ledger: Ledger, *, kubeconfig: Path | None, bind: Bind, health_bind: Bind) -> None:
+async def _serve(
+    ledger: Ledger, filter_answer: FilterAnswer, *, kubeconfig: Path | None, bind: Bind, health_bind: Bind
+) -> None:
     metrics = Metrics(REGISTRY)
     REGISTRY.register(LedgerCollector(ledger))
     async with (
@@ -50,7 +66,7 @@ async def _serve(ledger: Ledger, *, kubeconfig: Path | None, bind: Bind, health_
         Binder(client, ledger) as binder,
     ):
         feed = Feed(client, ledger)
-        extender = Extender(ledger, binder, metrics=metrics, clock=steady_clock())
+        extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics, clock=steady_clock())
         async with (
             serve_health(health_bind, ready=feed.obstacle) as health,
             serve(bind, extender, ready=feed.obstacle, metrics=metrics) as address,

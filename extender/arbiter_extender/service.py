@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from arbiter.ids import NodeName
 from arbiter_extender.binder import Binder
-from arbiter_extender.decision import FilterPlan, Refusal, filter_nodes, plan_bind, prioritize
+from arbiter_extender.decision import FilterAnswer, FilterPlan, Refusal, filter_nodes, plan_bind, prioritize
 from arbiter_extender.errors import BadRequestError, BindError
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.messages import (
@@ -36,9 +36,18 @@ def steady_clock() -> Callable[[], float]:
 class Extender:
     """Answers kube-scheduler. Pods that ask for no GPU memory pass everywhere."""
 
-    def __init__(self, ledger: Ledger, binder: Binder, *, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        binder: Binder,
+        *,
+        filter_answer: FilterAnswer,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
         self._ledger = ledger
         self._binder = binder
+        self._filter_answer = filter_answer
         self._metrics = metrics
         self._clock = clock
 
@@ -53,7 +62,7 @@ class Extender:
         if pod is None:
             return ExtenderFilterResult(node_names=tuple(names))
         self._expire()
-        plan = filter_nodes(self._ledger, pod, names)
+        plan = filter_nodes(self._ledger, pod, names, answer=self._filter_answer)
         if plan.hold is not None:
             self._hold(pod, plan.hold)
         self._count(plan)

@@ -101,7 +101,8 @@ class Installation:
         return text
 
     def _start_extender(self) -> None:
-        self._start("extender", self.network.enter, account="arbiter-scheduler", flags=("--bind", _EXTENDER))
+        flags = ("--bind", _EXTENDER, "--filter-answer", "best")
+        self._start("extender", self.network.enter, account="arbiter-scheduler", flags=flags)
 
     def _start_operator(self) -> None:
         webhook = self.control_plane.authority.issue("webhook", common_name="webhook", hosts=("localhost", "127.0.0.1"))
@@ -165,7 +166,8 @@ def scheduler_config(kubeconfig: Path) -> str:
         "filterVerb": "filter",
         "prioritizeVerb": "prioritize",
         "bindVerb": "bind",
-        # The other plugins' scores add up to 1,200 at most; ours is 10 x 10 x weight for one node.
+        # Asked only where filter names several nodes. The other plugins' scores add up to 1,200 at most; ours is
+        # 10 x 10 x weight for one node.
         "weight": 200,
         "nodeCacheCapable": True,
         # A pod that came past the extender would be bound without its GPUs.

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter.placement import Newcomer
 from arbiter.units import MIB
-from arbiter_extender.decision import Refusal, filter_nodes, plan_bind, prioritize
+from arbiter_extender.decision import FilterAnswer, Refusal, filter_nodes, plan_bind, prioritize
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.promises import SOFT_HOLD, Assignment
 from arbiter_kube.api.annotations import Nomination
@@ -147,10 +147,10 @@ class LedgerMachine(RuleBasedStateMachine):
     # What kube-scheduler asks
 
     @precondition(lambda self: self._waiting())
-    @rule(data=st.data())
-    def filter_and_prioritize(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), answer=st.sampled_from(FilterAnswer))
+    def filter_and_prioritize(self, data: st.DataObject, answer: FilterAnswer) -> None:
         pod = data.draw(st.sampled_from(self._waiting()))
-        plan = filter_nodes(self.ledger, pod, tuple(self.reports))
+        plan = filter_nodes(self.ledger, pod, tuple(self.reports), answer=answer)
         hold = plan.hold or prioritize(self.ledger, pod, plan.passed)
         assert (hold is not None) == bool(plan.passed)
         if hold is not None and self.ledger.assigned(pod.uid) is None:

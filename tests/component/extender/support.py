@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,8 +56,9 @@ def free_port() -> int:
 class Extender:
     """`arbiter extender` as a process of its own; it may be killed and started again on the same ports."""
 
-    def __init__(self, kubeconfig: Path, *, log: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, log: Path, flags: Sequence[str] = ()) -> None:
         self.log = log
+        self._flags = tuple(flags)
         self.address = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self._kubeconfig = kubeconfig
@@ -69,6 +70,7 @@ class Extender:
                 [
                     *("setpriv", "--pdeathsig", "KILL", str(Path(sys.executable).parent / "arbiter"), "extender"),
                     *("--kubeconfig", str(self._kubeconfig), "--bind", self.address, "--health-bind", self.health),
+                    *self._flags,
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,

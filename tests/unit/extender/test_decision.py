@@ -2,7 +2,7 @@ import pytest
 
 from arbiter.ids import NodeName
 from arbiter.workload import Priority
-from arbiter_extender.decision import FilterPlan, Reason, Refusal, filter_nodes, plan_bind, prioritize
+from arbiter_extender.decision import FilterAnswer, FilterPlan, Reason, Refusal, filter_nodes, plan_bind, prioritize
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.promises import Assignment
 from arbiter_kube.api.gpunode import GrantState
@@ -117,6 +117,18 @@ FILTERS: dict[str, tuple[Ledger, PodBuilder, FilterPlan]] = {
 def test_filter(sentence: str) -> None:
     ledger, pod, expected = FILTERS[sentence]
     assert filter_nodes(ledger, pod.pod, (N1, N2)) == expected
+
+
+@pytest.mark.parametrize("sentence", FILTERS)
+def test_a_filter_that_names_the_best_holds_what_prioritize_would(sentence: str) -> None:
+    ledger, pod, everything = FILTERS[sentence]
+    plan = filter_nodes(ledger, pod.pod, (N1, N2), answer=FilterAnswer.BEST)
+    if ledger.assigned(pod.pod.uid) is not None or not everything.passed:
+        assert plan == everything
+    else:
+        best = prioritize(ledger, pod.pod, everything.passed)
+        assert best is not None
+        assert plan == FilterPlan(passed=(best.node,), hold=best)
 
 
 def test_the_second_filter_for_one_free_slot_finds_it_held() -> None:
