@@ -9,6 +9,7 @@
 `gpunode`         pure: what the node says of itself
 `monitor`         pure: who uses more than it may hold
 `conflicts`       pure: whether others offer the same GPUs
+`selection`       pure: which GPUs are Arbiter's, and how much of them
 `access`          pure: how a container is given its GPUs
 `backends`        I/O: where GPUs are read from; `inventory` keeps the last reading
 `enforcement`     I/O: limits of running containers, and which rung of the ladder holds

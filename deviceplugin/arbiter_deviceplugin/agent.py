@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from arbiter_deviceplugin.conflicts import foreign_offers
 from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.disk import Disk
 from arbiter_deviceplugin.enforcement import Enforcer
-from arbiter_deviceplugin.gpunode import NodeFacts
+from arbiter_deviceplugin.gpunode import NodeFacts, node_status, unreadable_status
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
 from arbiter_deviceplugin.lifetimes import Lifetimes, control_groups
@@ -34,8 +35,10 @@ from arbiter_deviceplugin.pods import NodePods
 from arbiter_deviceplugin.processes import look
 from arbiter_deviceplugin.publisher import Publisher
 from arbiter_deviceplugin.registration import Registrar
+from arbiter_deviceplugin.selection import Selection
 from arbiter_deviceplugin.slices import offered
 from arbiter_deviceplugin.wrapper import install
+from arbiter_kube.api.gpunode import GpuNodeStatus
 from arbiter_kube.api.objects import Node, Pod
 from arbiter_kube.api.qualitypolicy import policy_in_force
 from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
@@ -72,6 +75,7 @@ class Settings:
     state_dir: Path
     run_dir: Path
     proc_dir: Path
+    selection: Selection
     gpu_access: GpuAccess
     start_wait: float
 
@@ -101,7 +105,7 @@ class Agent:
             run_dir=settings.run_dir,
         )
         self._enforcer = Enforcer(backend, inventory)
-        self._publisher = Publisher(client, node=settings.node, facts=self._facts)
+        self._publisher = Publisher(client, node=settings.node, status=self._status)
         self._carrier = Carrier(
             disk=disk,
             allocations=self._allocations,
@@ -290,18 +294,27 @@ class Agent:
         )
         for allocation in self._allocations.stale(claims, now=self._carrier.clock.now()):
             await self._carrier.discard(allocation)
+        self._publish_offer()
 
     async def _publish_when_listed(self) -> None:
         await self._pods_listed.wait()
         await self._publisher.run()
 
     def _publish_offer(self) -> None:
-        gpus = self._inventory.reading.gpus
-        self._offer.publish(offered(gpus, unit=self._unit, withheld=bool(self._foreign())))
+        slices = offered(
+            self._inventory.reading.gpus,
+            unit=self._unit,
+            withheld=bool(self._foreign()) and not self._settings.selection.devices,
+            held=self._allocations.taken(),
+        )
+        self._offer.publish(slices)
         self._publisher.wake()
 
     def _foreign(self) -> tuple[str, ...]:
         return foreign_offers(self._node.status.allocatable) if self._node else ()
+
+    def _status(self, before: GpuNodeStatus | None, now: datetime) -> GpuNodeStatus:
+        return node_status(self._facts(), before=before, now=now)
 
     def _facts(self) -> NodeFacts:
         grants = self._carrier.statuses()
@@ -317,6 +330,7 @@ class Agent:
             pods=pods,
             listed=self._admission.listed,
             foreign=self._foreign(),
+            devices=self._settings.selection.devices,
             isolation=self._gpu_access.isolation if self._gpu_access else "none",
             rungs={gpu.uuid: self._enforcer.rung(gpu) for gpu in self._inventory.reading.gpus},
         )
@@ -339,9 +353,9 @@ async def serve(settings: Settings, *, client: KubeClient, backend: Backend, rea
     Raises:
         StateError: the state directory cannot be read.
     """
-    inventory = Inventory(backend)
+    inventory = Inventory(backend, settings.selection)
     try:
-        await inventory.first()
+        await _first_reading(inventory, client=client, node=settings.node)
         agent = Agent(
             settings=settings, client=client, inventory=inventory, backend=backend, disk=Disk(settings.state_dir)
         )
@@ -349,6 +363,24 @@ async def serve(settings: Settings, *, client: KubeClient, backend: Backend, rea
         await agent.run()
     finally:
         await backend.close()
+
+
+async def _first_reading(inventory: Inventory, *, client: KubeClient, node: NodeName) -> None:
+    """Reads the GPUs for the first time; as long as that cannot be done, the GpuNode says why."""
+    if await inventory.refresh() is not None:
+        return
+
+    def status(before: GpuNodeStatus | None, now: datetime) -> GpuNodeStatus:
+        return unreadable_status(before, why=inventory.trouble, now=now)
+
+    publisher = Publisher(client, node=node, status=status)
+    telling = asyncio.create_task(publisher.run())
+    try:
+        await inventory.first(failed=publisher.wake)
+    finally:
+        telling.cancel()
+        with suppress(asyncio.CancelledError):
+            await telling
 
 
 def _unit_in_force(disk: Disk, *, wanted: int, is_held: bool) -> int:

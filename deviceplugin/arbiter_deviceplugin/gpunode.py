@@ -15,7 +15,7 @@ from arbiter_deviceplugin.backends import Gpu, Reading
 from arbiter_deviceplugin.enforcement import Enforcement
 from arbiter_deviceplugin.matching import ListedContainer
 from arbiter_deviceplugin.monitor import measured_use, offenders
-from arbiter_deviceplugin.slices import count_by_gpu
+from arbiter_deviceplugin.slices import MOST_SLICES, count_by_gpu, count_of
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpunode import (
     GpuNodeStatus,
@@ -38,6 +38,7 @@ USE_STEP = 256 * MIB
 class NodeFacts:
     """Everything that the status is made of. `unit` is the bytes of a slice in force, `wanted_unit` the setting's.
 
+    `foreign` are others' resources with GPUs of this node, `devices` the GPUs that were said to be ours, if any were.
     `rungs` says how firmly grants are held on each GPU; none where a GPU is missing.
     """
 
@@ -52,7 +53,13 @@ class NodeFacts:
     listed: tuple[ListedContainer, ...]
     foreign: tuple[str, ...]
     rungs: Mapping[GpuUuid, Enforcement]
+    devices: tuple[str, ...] = ()
     isolation: str = "none"
+
+    @property
+    def conflicting(self) -> str:
+        """The resources under which others offer what may be our GPUs; empty where there are none."""
+        return "" if self.devices else ", ".join(self.foreign)
 
     def rung(self, gpu: Gpu) -> Enforcement:
         """How firmly grants are held on this GPU."""
@@ -72,6 +79,16 @@ def node_status(facts: NodeFacts, *, before: GpuNodeStatus | None, now: datetime
         summary=_summary(facts),
         conditions=_conditions(facts, before.conditions if before else (), now=now),
     )
+
+
+def unreadable_status(before: GpuNodeStatus | None, *, why: str, now: datetime) -> GpuNodeStatus:
+    """The status while an agent that has just started cannot read any GPU: what was known before, none of it usable."""
+    known = before or GpuNodeStatus()
+    gpus = [gpu.model_copy(update={"healthy": False, "reason": why, "used": None}) for gpu in known.gpus]
+    ready = _false("Ready", "GpusUnreadable", f"no VRAM is offered, because no GPU can be read: {why}")
+    was = {condition.type: condition for condition in known.conditions}
+    conditions = was | {ready.type: _dated(ready, was.get(ready.type), now=now)}
+    return known.model_copy(update={"gpus": gpus, "conditions": list(conditions.values())})
 
 
 def without_use(status: GpuNodeStatus) -> GpuNodeStatus:
@@ -164,18 +181,28 @@ def _conditions(facts: NodeFacts, before: Iterable[Condition], *, now: datetime)
 
 
 def _ready(facts: NodeFacts) -> Condition:
-    if facts.foreign:
-        offers = ", ".join(facts.foreign)
-        return _false("Ready", "Conflict", f"no VRAM is offered, because others offer the same GPUs: {offers}.")
-    count = len(facts.reading.gpus)
-    offered = f"{'1 GPU is' if count == 1 else f'{count} GPUs are'} offered to containers"
-    return _true("Ready", "Serving", "; ".join((offered, *facts.reading.left_out)) + ".")
+    gpus = facts.reading.gpus
+    if facts.conflicting:
+        why = f"because others offer the same GPUs: {facts.conflicting}"
+        return _false("Ready", "Conflict", f"no VRAM is offered, {why}.")
+    count = count_of(gpus, unit=facts.unit)
+    if count > MOST_SLICES:
+        why = f"because slices of {format_bytes(facts.unit)} are {count} here, and the kubelet takes {MOST_SLICES}"
+        return _false("Ready", "TooManySlices", f"no VRAM is offered, {why}; set a larger --vram-unit.")
+    healthy = sum(gpu.healthy for gpu in gpus)
+    offered = f"{'1 GPU is' if healthy == 1 else f'{healthy} GPUs are'} offered to containers"
+    sick = (f"GPU {gpu.index} is not healthy: {(gpu.reason or '').rstrip('.')}" for gpu in gpus if not gpu.healthy)
+    sentence = "; ".join((offered, *sick, *facts.reading.left_out)) + "."
+    return _true("Ready", "Serving", sentence) if healthy else _false("Ready", "NoHealthyGpu", sentence)
 
 
 def _conflict(facts: NodeFacts) -> Condition:
+    if facts.conflicting:
+        remedy = "remove their device plugin, or name our GPUs by --devices"
+        return _true("Conflict", "OfferedTwice", f"others offer the same GPUs: {facts.conflicting}; {remedy}.")
     if facts.foreign:
         offers = ", ".join(facts.foreign)
-        return _true("Conflict", "OfferedTwice", f"others offer the same GPUs: {offers}; remove their device plugin.")
+        return _false("Conflict", "Selected", f"others offer GPUs too ({offers}), and --devices names those of ours.")
     return _false("Conflict", "OneOwner", "nobody else offers these GPUs.")
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from arbiter.ids import GpuUuid
 from arbiter_deviceplugin.backends import Backend, BackendError, Gpu, Reading
+from arbiter_deviceplugin.selection import Selection
 from arbiter_kube.client.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -16,21 +17,23 @@ _PATIENCE = 3
 
 
 class Inventory:
-    """The last reading. Keep `run()` going."""
+    """The last reading, as far as it is selected. Keep `run()` going."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, selection: Selection) -> None:
         self._backend = backend
+        self._selection = selection
         self._changed = asyncio.Event()
         self._failures = 0
         self._last_good: Reading | None = None
         self.reading = Reading()
+        self.trouble = ""
+        """Why the last reading failed, in one sentence; empty where it did not."""
 
-    async def first(self) -> None:
-        """Waits until the GPUs can be read at all: at boot the driver may come after us."""
+    async def first(self, *, failed: Callable[[], None]) -> None:
+        """Waits until the GPUs can be read at all: at boot the driver may come after us. Each failure is told."""
         backoff = Backoff(first=0.5, ceiling=10.0)
-        while True:
-            if await self.refresh() is not None:
-                return
+        while await self.refresh() is None:
+            failed()
             await asyncio.sleep(backoff.next())
 
     async def run(self) -> None:
@@ -47,11 +50,11 @@ class Inventory:
     async def refresh(self) -> Reading | None:
         """Reads now; None where that fails."""
         try:
-            reading = await self._backend.read()
+            reading = self._selection.of(await self._backend.read())
         except BackendError as error:
             self._note_failure(error)
             return None
-        self._failures = 0
+        self._failures, self.trouble = 0, ""
         self._last_good = reading
         self._replace(reading)
         return reading
@@ -67,6 +70,7 @@ class Inventory:
 
     def _note_failure(self, error: BackendError) -> None:
         self._failures += 1
+        self.trouble = str(error)
         _log.warning("gpus cannot be read failures=%d error=%s", self._failures, error)
         if self._failures >= _PATIENCE and self._last_good is not None:
             self._replace(unreadable(self._last_good, str(error)))

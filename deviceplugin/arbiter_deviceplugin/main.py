@@ -1,6 +1,8 @@
 """`arbiter device-plugin`: the flags of the node's agent, and its start."""
 
 import argparse
+import re
+from fractions import Fraction
 from pathlib import Path
 
 from arbiter.ids import NodeName
@@ -14,6 +16,7 @@ from arbiter_deviceplugin.directory import LONGEST_SOCKET_PATH, NAME_LENGTH, SOC
 from arbiter_deviceplugin.disk import StateError
 from arbiter_deviceplugin.kubelet import Kubelet
 from arbiter_deviceplugin.registration import longest_socket
+from arbiter_deviceplugin.selection import Selection
 from arbiter_kube.api.durations import parse_duration
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import serve_health
@@ -39,6 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="XIDs, as 63,94, that leave a GPU healthy; those of applications do so anyway",
     )
     add_flag(parser, "--proc-dir", type=Path, default="/proc", help="the host's processes")
+    add_flag(
+        parser,
+        "--devices",
+        type=_devices,
+        default="",
+        help="indices or uuids, as 0,GPU-8a1f..., of the GPUs that are Arbiter's; all of them where none is named",
+    )
+    add_flag(
+        parser,
+        "--vram-budget",
+        type=_share,
+        default="100%",
+        help="share of each GPU's usable memory that is given out",
+    )
     add_flag(
         parser,
         "--gpu-access",
@@ -95,6 +112,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         state_dir=args.state_dir,
         run_dir=args.run_dir,
         proc_dir=args.proc_dir,
+        selection=Selection(devices=args.devices, budget=args.vram_budget),
         gpu_access=GpuAccess(args.gpu_access),
         start_wait=args.start_wait,
     )
@@ -119,8 +137,24 @@ def _start_wait(text: str) -> float:
     return seconds
 
 
+def _devices(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_words(text)))
+
+
+def _share(text: str) -> Fraction:
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)%", text)
+    share = Fraction(found[1]) / 100 if found else Fraction(0)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share of a GPU; write a percentage above 0, as 90%.")
+    return share
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _xids(text: str) -> frozenset[int]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = _words(text)
     wrong = [word for word in words if not word.isdigit()]
     if wrong:
         raise argparse.ArgumentTypeError(f"{wrong[0]} is no XID; write numbers with commas, as 63,94.")

@@ -55,7 +55,7 @@ class Plugin(api_pb2_grpc.DevicePluginServicer):
         """Streams the whole list whenever it changes."""
         async for slices in self._offer.changes():
             _log.info("slices told count=%d healthy=%d", len(slices), sum(slice_.healthy for slice_ in slices))
-            yield _list(slices)
+            yield slice_list(slices)
 
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: _Context
@@ -109,7 +109,8 @@ def _slices(identifiers: Any) -> tuple[SliceId, ...]:
     return tuple(SliceId(identifier) for identifier in identifiers)
 
 
-def _list(slices: tuple[Slice, ...]) -> api.ListAndWatchResponse:
+def slice_list(slices: tuple[Slice, ...]) -> api.ListAndWatchResponse:
+    """The list as the kubelet is sent it."""
     return api.ListAndWatchResponse(
         devices=[api.Device(ID=slice_.id, health="Healthy" if slice_.healthy else "Unhealthy") for slice_ in slices]
     )

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from arbiter.ids import NodeName
-from arbiter_deviceplugin.gpunode import NodeFacts, node_status, without_use
+from arbiter_deviceplugin.gpunode import without_use
 from arbiter_kube.api.gpunode import GpuNodeStatus
 from arbiter_kube.api.objects import Node, ObjectMeta, OwnerReference, PartialObject
 from arbiter_kube.api.resources import GPU_NODES, NODES
@@ -26,10 +26,13 @@ _LEAST_INTERVAL = 0.02
 class Publisher:
     """Keep `run()` going and call `wake()` whenever something may have changed."""
 
-    def __init__(self, client: KubeClient, *, node: NodeName, facts: Callable[[], NodeFacts]) -> None:
+    def __init__(
+        self, client: KubeClient, *, node: NodeName, status: Callable[[GpuNodeStatus | None, datetime], GpuNodeStatus]
+    ) -> None:
+        """`status` is what is to be said now, by what was said before and the time."""
         self._client = client
         self._node = node
-        self._facts = facts
+        self._status = status
         self._something = asyncio.Event()
         self._written: GpuNodeStatus | None = None
         self._written_at = 0.0
@@ -53,7 +56,7 @@ class Publisher:
             self._written = await self._make()
         while True:
             self._something.clear()
-            status = node_status(self._facts(), before=self._written, now=datetime.now(UTC))
+            status = self._status(self._written, datetime.now(UTC))
             patience = self._patience(status)
             if patience == 0:
                 await self._write(status)

@@ -45,16 +45,29 @@ def count_by_gpu(slices: Iterable[SliceId]) -> dict[GpuUuid, Slices]:
     return {gpu: Slices(count) for gpu, count in Counter(gpu_of(slice_) for slice_ in slices).items()}
 
 
-def offered(gpus: Iterable[Gpu], *, unit: int, withheld: bool) -> tuple[Slice, ...]:
+MOST_SLICES = 60_000
+"""The kubelet takes a list of at most 4 MiB, and a slice takes up to 62 bytes of it."""
+
+
+def count_of(gpus: Iterable[Gpu], *, unit: int) -> int:
+    """How many slices of `unit` bytes these GPUs have."""
+    return sum(gpu.usable // unit for gpu in gpus)
+
+
+def offered(gpus: Collection[Gpu], *, unit: int, withheld: bool, held: Iterable[SliceId]) -> tuple[Slice, ...]:
     """Every slice of the node, of `unit` bytes; none of them healthy where they are `withheld`.
 
-    A slice that a container holds must stay in the list, so nothing is ever left out.
+    A slice that a container holds stays in the list, not healthy where its GPU is gone or has fewer now. Where the
+    kubelet would not take the list, only those are in it.
     """
-    return tuple(
-        Slice(slice_id(gpu.uuid, number), healthy=gpu.healthy and not withheld)
-        for gpu in gpus
+    shown = gpus if count_of(gpus, unit=unit) <= MOST_SLICES else ()
+    slices = {
+        slice_id(gpu.uuid, number): gpu.healthy and not withheld
+        for gpu in shown
         for number in range(gpu.usable // unit)
-    )
+    }
+    gone = {slice_: False for slice_ in sorted(held) if slice_ not in slices}
+    return tuple(Slice(slice_, healthy=healthy) for slice_, healthy in (slices | gone).items())
 
 
 def preferred(

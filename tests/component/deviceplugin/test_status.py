@@ -1,5 +1,7 @@
 """What GpuNode says of the node."""
 
+import pytest
+
 from arbiter.units import GIB
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api.gpunode import GpuNodeSummary
@@ -7,6 +9,12 @@ from arbiter_kube.api.objects import PartialObject
 from arbiter_kube.api.resources import GPU_NODES, NODES, Resource
 from tests.component.deviceplugin.support import Site, eventually, gpu
 from tests.unit.extender.builders import a_pod
+
+
+async def _conditions(site: Site) -> dict[str, tuple[str, str]]:
+    status = await site.status()
+    return {c.type: (c.status, c.message) for c in status.conditions} if status else {}
+
 
 GPU_NODE_METADATA = Resource(
     model=PartialObject,
@@ -72,9 +80,73 @@ async def test_where_others_offer_the_same_gpus_nothing_is_offered_and_the_condi
         return found[0].message if found else None
 
     assert await eventually(conflict, "condition") == (
-        "others offer the same GPUs: nvidia.com/gpu; remove their device plugin."
+        "others offer the same GPUs: nvidia.com/gpu; remove their device plugin, or name our GPUs by --devices."
     )
     assert len(site.kubelet.devices) == 24
+
+
+@pytest.mark.parametrize("flags", [("--devices", "1", "--vram-budget", "50%")])
+async def test_gpus_that_were_said_to_be_ours_are_offered_whatever_others_offer(site: Site) -> None:
+    offered = {"nvidia.com/gpu": "1"}
+    await site.client.patch(
+        NODES, site.node, {"status": {"allocatable": offered, "capacity": offered}}, subresource="status"
+    )
+
+    async def is_said() -> bool:
+        said = await _conditions(site)
+        return said.get("Conflict") == (
+            "False",
+            "others offer GPUs too (nvidia.com/gpu), and --devices names those of ours.",
+        )
+
+    await eventually(is_said, "condition")
+    said = await _conditions(site)
+    assert said["Ready"] == ("True", "1 GPU is offered to containers; GPU 0 (GPU-0) is not among --devices.")
+    assert site.kubelet.healthy == {f"GPU-1::{number}" for number in range(6)}
+    status = await site.status()
+    assert status is not None
+    assert [(gpu.uuid, gpu.usable) for gpu in status.gpus] == [("GPU-1", 6 * GIB)]
+
+
+async def test_slices_that_are_held_stay_when_their_gpu_is_selected_no_more(site: Site) -> None:
+    running = await site.run(a_pod("chat"), gpus=("GPU-0",))
+    assert site.agent.stop() == 0
+    site.agent.start("--devices", "GPU-1")
+    await site.agent.ready()
+
+    assert site.kubelet.healthy == {f"GPU-1::{number}" for number in range(12)}
+    assert site.kubelet.devices.keys() - site.kubelet.healthy == set(running.container.ids)
+    assert running.engine.target["vramBytes"] == 10 * GIB
+
+
+async def test_a_driver_that_is_absent_at_the_start_is_told_and_waited_for(site: Site) -> None:
+    await eventually(site.status, "GpuNode")
+    assert site.agent.stop() == 0
+    away = site.place.gpus.rename(site.place.gpus.with_suffix(".away"))
+    site.agent.start()
+    why = (
+        f"simulated GPUs cannot be read from {site.place.gpus}: "
+        f"[Errno 2] No such file or directory: '{site.place.gpus}'."
+    )
+
+    async def is_said() -> bool:
+        said = await _conditions(site)
+        return said["Ready"] == ("False", f"no VRAM is offered, because no GPU can be read: {why}")
+
+    await eventually(is_said, "condition")
+    status = await site.status()
+    assert status is not None
+    assert [(gpu.healthy, gpu.reason) for gpu in status.gpus] == [(False, why)] * 2
+    away.rename(site.place.gpus)
+
+    await site.agent.ready()
+    await eventually(lambda: len(site.kubelet.healthy) == 24, "offered slices")
+
+    async def is_well() -> bool:
+        said = await _conditions(site)
+        return said["Ready"] == ("True", "2 GPUs are offered to containers.")
+
+    await eventually(is_well, "condition")
 
 
 async def test_another_unit_waits_until_no_slices_are_held(site: Site) -> None:

@@ -12,6 +12,7 @@ from arbiter_deviceplugin.backends import BackendError, Gpu, Reading
 from arbiter_deviceplugin.backends.simulated import SimulatedBackend
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.offer import Offer
+from arbiter_deviceplugin.selection import Selection
 from arbiter_deviceplugin.slices import Slice, SliceId
 from tests.unit.deviceplugin.builders import GPU, Scripted
 
@@ -88,18 +89,63 @@ def test_the_use_of_several_gpus_is_that_of_the_most_used_and_unknown_where_one_
     assert reading.use_of(("x",), ()) is None
 
 
-@pytest.mark.parametrize("text", ["", "gpus: 3", "gpus: [{uuid: a}]", "gpus: [", "gpus: []\nmore: 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "gpus: 3", "gpus: [{uuid: a}]", "gpus: [", "gpus: []\nmore: 1", "gpus: [{uuid: a, index: 0, total: 0}]"],
+)
 async def test_a_file_that_makes_no_sense_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "gpus.yaml"
     path.write_text(text)
 
-    with pytest.raises(BackendError, match=f"simulated GPUs cannot be read from {path}"):
+    with pytest.raises(BackendError, match=rf"^simulated GPUs cannot be read from {path}: [^\n]+\.$"):
         await SimulatedBackend(path).read()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "sentence"),
+    [
+        pytest.param(
+            "[{uuid: a, index: 0, total: 1}, {uuid: a, index: 1, total: 1}]",
+            "2 GPUs have the uuid a; give each its own",
+            id="a uuid",
+        ),
+        pytest.param(
+            "[{uuid: a, index: 0, total: 1}, {uuid: b, index: 0, total: 1}]",
+            "2 GPUs have the index 0; give each its own",
+            id="an index",
+        ),
+    ],
+)
+async def test_two_gpus_of_one_name_are_an_error_and_nothing_is_lost(tmp_path: Path, gpus: str, sentence: str) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(FILE)
+    inventory = Inventory(SimulatedBackend(path), Selection())
+    good = await inventory.refresh()
+    path.write_text(f"gpus: {gpus}\n")
+
+    assert await inventory.refresh() is None
+
+    assert inventory.trouble == f"simulated GPUs cannot be read from {path}: {sentence}."
+    assert inventory.reading == good
+
+
+async def test_a_gpu_that_the_file_lists_no_more_is_lost_until_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text(FILE)
+    backend = SimulatedBackend(path)
+    both = await backend.read()
+    path.write_text("gpus: [{uuid: GPU-b, index: 1, total: 25769803776}]\n")
+
+    lost = (await backend.read()).gpus[0]
+    path.write_text(FILE)
+
+    assert lost == replace(both.gpus[0], used=None, healthy=False, reason="it is not listed any more.")
+    assert await backend.read() == both
 
 
 async def test_gpus_count_as_failed_after_three_readings_that_failed_in_a_row() -> None:
     good = Reading(gpus=(replace(GPU, use={"team/chat": 7}),))
-    inventory = Inventory(Scripted(good, None, None, good, None, None, None, good))
+    inventory = Inventory(Scripted(good, None, None, good, None, None, None, good), Selection())
     seen = []
     for _ in range(8):
         await inventory.refresh()

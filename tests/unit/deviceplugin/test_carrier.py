@@ -22,6 +22,7 @@ from arbiter_deviceplugin.carrier import Carrier
 from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.selection import Selection
 from arbiter_deviceplugin.slices import SliceId
 from arbiter_kube.api.annotations import TargetGrant
 from arbiter_kube.api.pods import GpuPod
@@ -73,8 +74,8 @@ class Bench:
 
 @asynccontextmanager
 async def running(root: Path, disk: Disk | None = None) -> AsyncIterator[Bench]:
-    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))))
-    await inventory.first()
+    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
+    await inventory.refresh()
     bench = Bench(root, disk or Disk(root / "state"), inventory)
     task = asyncio.create_task(bench.carrier.run())
     await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
@@ -135,8 +136,8 @@ async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carriers, "_SAVE_LIMIT", 0.05)
-    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))))
-    await inventory.first()
+    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
+    await inventory.refresh()
     disk = HangingDisk(tmp_path / "state")
     bench = Bench(tmp_path, disk, inventory)
     task = asyncio.create_task(bench.carrier.run())

@@ -10,6 +10,7 @@ from arbiter.units import GIB
 from arbiter_deviceplugin.backends import Gpu, Limits, Reading
 from arbiter_deviceplugin.enforcement import Enforcement, Enforcer
 from arbiter_deviceplugin.inventory import Inventory
+from arbiter_deviceplugin.selection import Selection
 from tests.unit.deviceplugin.builders import GPU, Scripted
 
 CHAT = PodUid("chat")
@@ -27,7 +28,7 @@ def running(*sizes: int) -> Record:
 
 async def enforcer(gpu: Gpu = LIMITED) -> tuple[Enforcer, Scripted]:
     backend = Scripted(Reading(gpus=(gpu,)))
-    inventory = Inventory(backend)
+    inventory = Inventory(backend, Selection())
     await inventory.refresh()
     return Enforcer(backend, inventory), backend
 

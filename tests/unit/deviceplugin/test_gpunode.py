@@ -14,7 +14,7 @@ from arbiter.transitions import GrantStatus
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.backends import Gpu, Reading
 from arbiter_deviceplugin.enforcement import Enforcement
-from arbiter_deviceplugin.gpunode import NodeFacts, node_status, without_use
+from arbiter_deviceplugin.gpunode import NodeFacts, node_status, unreadable_status, without_use
 from arbiter_deviceplugin.matching import ListedContainer
 from arbiter_deviceplugin.metrics import MemoryCollector
 from arbiter_deviceplugin.monitor import Monitor
@@ -246,6 +246,60 @@ def test_metrics_tell_memory_by_its_use_and_who_takes_too_much() -> None:
         ("arbiter_gpu_vram_bytes", "n1", "a", "used"): 9300 * MIB,
         ("arbiter_measured_above_grant_bytes", "n1", "team", "chat"): GIB,
     }
+
+
+READY = {
+    "every GPU": (FACTS, ("True", "1 GPU is offered to containers.")),
+    "none, while others offer them": (
+        replace(FACTS, foreign=("nvidia.com/gpu",)),
+        ("False", "no VRAM is offered, because others offer the same GPUs: nvidia.com/gpu."),
+    ),
+    "those that were said to be ours, whatever others offer": (
+        replace(FACTS, foreign=("nvidia.com/gpu",), devices=("0",)),
+        ("True", "1 GPU is offered to containers."),
+    ),
+    "none that is not healthy": (
+        replace(
+            FACTS,
+            reading=Reading(gpus=(replace(FACTS.reading.gpus[0], healthy=False, reason="lost."),), left_out=("x",)),
+        ),
+        ("False", "0 GPUs are offered to containers; GPU 0 is not healthy: lost; x."),
+    ),
+    "none, where the kubelet would not take the list": (
+        replace(FACTS, unit=MIB, reading=Reading(gpus=(replace(FACTS.reading.gpus[0], total=192 * GIB),))),
+        (
+            "False",
+            "no VRAM is offered, because slices of 1Mi are 196608 here, and the kubelet takes 60000; "
+            "set a larger --vram-unit.",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "said"), READY.values(), ids=READY.keys())
+def test_a_node_offers(facts: NodeFacts, said: tuple[str, str]) -> None:
+    (ready,) = (c for c in status(facts).conditions if c.type == "Ready")
+    assert (ready.status, ready.message) == said
+
+
+def test_a_node_whose_gpus_cannot_be_read_yet_keeps_what_was_known_and_offers_nothing() -> None:
+    before = status()
+    later = NOW + timedelta(minutes=5)
+
+    said = unreadable_status(before, why="driver away.", now=later)
+
+    assert said.grants == before.grants
+    assert [(gpu.uuid, gpu.healthy, gpu.reason, gpu.used) for gpu in said.gpus] == [("a", False, "driver away.", None)]
+    ready, *others = said.conditions
+    assert (ready.type, ready.status, ready.message) == (
+        "Ready",
+        "False",
+        "no VRAM is offered, because no GPU can be read: driver away.",
+    )
+    assert ready.last_transition_time == later.replace(microsecond=0)
+    assert others == before.conditions[1:]
+    assert unreadable_status(said, why="driver away.", now=later + timedelta(minutes=1)) == said
+    assert [c.type for c in unreadable_status(None, why="driver away.", now=NOW).conditions] == ["Ready"]
 
 
 def test_a_node_says_what_keeps_containers_from_others_gpus() -> None:

@@ -1,6 +1,7 @@
 """The agent's flags."""
 
 import argparse
+from fractions import Fraction
 
 import pytest
 
@@ -30,6 +31,20 @@ def test_a_word_that_is_no_xid_is_refused_with_what_to_write(capsys: pytest.Capt
         parse("--ignored-xids", "63,all")
 
     assert "all is no XID; write numbers with commas, as 63,94." in capsys.readouterr().err
+
+
+def test_gpus_and_their_budget_are_all_by_default() -> None:
+    chosen = parse("--devices", "0, GPU-8a1f,0", "--vram-budget", "87.5%")
+    assert (parse().devices, parse().vram_budget) == ((), 1)
+    assert (chosen.devices, chosen.vram_budget) == (("0", "GPU-8a1f"), Fraction("0.875"))
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "0.9", "90"])
+def test_a_share_is_a_percentage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--vram-budget", text)
+
+    assert f"{text} is no share of a GPU; write a percentage above 0, as 90%." in capsys.readouterr().err
 
 
 def test_a_start_may_wait_as_long_as_the_kubelet_does() -> None:

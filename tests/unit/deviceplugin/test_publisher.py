@@ -6,12 +6,13 @@ import random
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, cast
 
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.backends import Gpu, Reading
-from arbiter_deviceplugin.gpunode import NodeFacts
+from arbiter_deviceplugin.gpunode import NodeFacts, node_status
 from arbiter_deviceplugin.publisher import Publisher
 from arbiter_kube.api.gpunode import GpuNode, GpuNodeStatus
 from arbiter_kube.client import KubeClient
@@ -41,7 +42,10 @@ class Node:
     def __init__(self) -> None:
         self.server = Server()
         self.facts: NodeFacts = FACTS
-        self.publisher = Publisher(cast("KubeClient", self.server), node=NodeName("n1"), facts=lambda: self.facts)
+        self.publisher = Publisher(cast("KubeClient", self.server), node=NodeName("n1"), status=self.status)
+
+    def status(self, before: GpuNodeStatus | None, now: datetime) -> GpuNodeStatus:
+        return node_status(self.facts, before=before, now=now)
 
     def use(self, used: int) -> None:
         self.facts = replace(self.facts, reading=reading(used))

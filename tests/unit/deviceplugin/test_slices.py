@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from arbiter.ids import GpuUuid
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.backends import Gpu
-from arbiter_deviceplugin.slices import Slice, SliceId, count_by_gpu, gpus_of, offered, preferred, slice_id
+from arbiter_deviceplugin.plugin import slice_list
+from arbiter_deviceplugin.slices import (
+    MOST_SLICES,
+    Slice,
+    SliceId,
+    count_by_gpu,
+    gpus_of,
+    offered,
+    preferred,
+    slice_id,
+)
+
+KUBELETS_LIMIT = 4 << 20
+"""What gRPC takes in one message unless it is told otherwise, in bytes."""
 
 
 def ids(text: str) -> tuple[SliceId, ...]:
@@ -24,7 +37,7 @@ def gpu(uuid: str, *, total: int, reserved: int = 0, healthy: bool = True) -> Gp
 def test_a_gpu_has_as_many_slices_as_whole_units_are_usable() -> None:
     gpus = [gpu("a", total=3 * GIB, reserved=368 * MIB), gpu("b", total=GIB, healthy=False)]
 
-    assert offered(gpus, unit=GIB, withheld=False) == (
+    assert offered(gpus, unit=GIB, withheld=False, held=()) == (
         Slice(SliceId("a::0"), healthy=True),
         Slice(SliceId("a::1"), healthy=True),
         Slice(SliceId("b::0"), healthy=False),
@@ -32,7 +45,44 @@ def test_a_gpu_has_as_many_slices_as_whole_units_are_usable() -> None:
 
 
 def test_what_is_withheld_stays_in_the_list_and_is_not_healthy() -> None:
-    assert offered([gpu("a", total=GIB)], unit=GIB, withheld=True) == (Slice(SliceId("a::0"), healthy=False),)
+    alone = [gpu("a", total=GIB)]
+
+    assert offered(alone, unit=GIB, withheld=True, held=()) == (Slice(SliceId("a::0"), healthy=False),)
+
+
+def test_what_is_held_stays_in_the_list_though_its_gpu_is_gone_or_has_become_smaller() -> None:
+    assert offered([gpu("a", total=GIB)], unit=GIB, withheld=False, held=ids("a0 a1 b0")) == (
+        Slice(SliceId("a::0"), healthy=True),
+        Slice(SliceId("a::1"), healthy=False),
+        Slice(SliceId("b::0"), healthy=False),
+    )
+
+
+@pytest.mark.parametrize("unit", [GIB, 512 * MIB, 256 * MIB, 128 * MIB, 64 * MIB], ids=lambda unit: f"{unit // MIB}Mi")
+def test_the_list_of_sixteen_gpus_of_192_gib_is_short_enough_for_the_kubelet(unit: int) -> None:
+    gpus = [
+        gpu(f"GPU-{number:08x}-0000-4000-8000-000000000000", total=192 * GIB, healthy=False) for number in range(16)
+    ]
+
+    message = slice_list(offered(gpus, unit=unit, withheld=False, held=()))
+
+    assert len(message.devices) == 16 * 192 * GIB // unit
+    assert message.ByteSize() < KUBELETS_LIMIT
+
+
+def test_the_longest_list_that_is_ever_shown_is_short_enough_for_the_kubelet() -> None:
+    one = gpu("GPU-00000000-0000-4000-8000-000000000000", total=MOST_SLICES * GIB, healthy=False)
+
+    message = slice_list(offered([one], unit=GIB, withheld=False, held=()))
+
+    assert len(message.devices) == MOST_SLICES
+    assert message.ByteSize() < KUBELETS_LIMIT
+
+
+def test_a_list_that_the_kubelet_would_not_take_is_not_shown_but_for_what_is_held() -> None:
+    assert offered([gpu("a", total=192 * 16 * GIB)], unit=32 * MIB, withheld=False, held=ids("a7")) == (
+        Slice(SliceId("a::7"), healthy=False),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
