@@ -1,11 +1,12 @@
 """Where newcomers go: where everybody keeps full quality, packed; else where the least is lost.
 
 An index over nodes that is kept up to date node by node. What a newcomer would meet on a node depends on that node and
-the newcomer alone, so answers are kept until the node changes. Imports the standard library only.
+the newcomer alone (and on who is to be expected), so answers are kept until the node changes. Imports the standard
+library only.
 """
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from fractions import Fraction
@@ -13,19 +14,30 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from arbiter.ids import GpuUuid, NodeName, OwnerUid
-from arbiter.placement.load import GpuLoad, NodeLoad, Wish, linked
+from arbiter.placement.census import Census, drift, typical
+from arbiter.placement.load import GpuLoad, Kind, NodeLoad, Wish, linked
 from arbiter.placement.loss import loss
+from arbiter.placement.mix import Mix
 from arbiter.placement.rooms import Choice, Newcomer, NodeRoom
 
 SOLVED = 16
 """How many options at most are solved exactly, whatever the size of the cluster: those that the estimate puts first."""
 
-KINDS = 256
-"""Of how many kinds of newcomers answers are kept, the latest used."""
+OFFERS = 200_000
+"""How many answers of nodes are kept at most, those for the latest newcomers: at 200 bytes each, 40 MB."""
+
+FEWEST = 100
+"""From how many members on those who come are expected to be like those who run."""
+
+DRIFT = 0.2
+"""How far those who run may drift from those who are expected (total variation of their shares) before it is learnt."""
+
+PATIENCE = 64
+"""Changes of GPUs between two looks at the drift."""
 
 
 class Strategy(StrEnum):
-    """Which of the GPUs that cost nobody quality are taken first: the fullest, or the emptiest."""
+    """Which of the GPUs that cost nobody quality are taken first: by what stays usable for others, or the emptiest."""
 
     PACKED = "packed"
     SPREAD = "spread"
@@ -35,6 +47,24 @@ class _Tier(IntEnum):
     ROOMY = 0
     CROWDED = 1
     FULL = 2
+
+
+class _Offer(NamedTuple):
+    """The best that a node has for newcomers of a sort; smaller is better, down to the node's name.
+
+    `replicas` of the same owner on its GPUs, `score` what the strategy or the estimate of the loss says, then `tie`.
+    `gpus` only where nobody gives way: else there are several options, looked at when the node is one of the best.
+    """
+
+    tier: _Tier
+    replicas: int
+    score: float
+    tie: int
+    node: NodeName
+    gpus: tuple[GpuUuid, ...]
+
+
+_FULL = _Offer(_Tier.FULL, 0, 0, 0, NodeName(""), ())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,60 +77,88 @@ class _Option:
     loss: Fraction | None = None
 
 
-class _Offer(NamedTuple):
-    """The best that a node has for a kind of newcomer; smaller is better, down to the node's name.
-
-    `replicas` of the same owner on its GPUs, `score` what the strategy or the estimate of the loss says, `options` the
-    best first.
-    """
-
-    tier: _Tier
-    replicas: int
-    score: float
-    spare: int
-    node: NodeName
-    options: tuple[_Option, ...] = ()
-
-
 @dataclass(slots=True)
-class _Kind:
-    """Newcomers that are alike, and what nodes have for them."""
+class _Sort:
+    """Newcomers that are alike, and what nodes have for them.
+
+    `changed` are the nodes that were not looked at since they changed, `options` those of nodes that were among the
+    best, `asked` is the number of the last question about them.
+    """
 
     newcomer: Newcomer
     wish: Wish
+    changed: set[NodeName]
     offers: dict[NodeName, _Offer] = field(default_factory=dict)
+    options: dict[NodeName, list[_Option]] = field(default_factory=dict)
+    asked: int = 0
+
+    def forget(self, name: NodeName) -> None:
+        """What the node had."""
+        self.offers.pop(name, None)
+        if self.options:
+            self.options.pop(name, None)
 
 
 class Placement:
     """The nodes of a cluster, and where newcomers go.
 
     `put` costs work for that node alone. A newcomer's own claims are no part of the rooms: put its node without them.
+    Packed is the tightest fit while fewer than `FEWEST` members run, and from then on what leaves the most memory
+    usable for newcomers like those (`mix`).
     """
 
     def __init__(self, strategy: Strategy = Strategy.PACKED) -> None:
         self._strategy = strategy
         self._nodes: dict[NodeName, NodeLoad] = {}
-        self._kinds: OrderedDict[Newcomer, _Kind] = OrderedDict()
+        self._sorts: dict[Newcomer, _Sort] = {}
+        self._asked = 0
         self._owned: defaultdict[OwnerUid, set[NodeName]] = defaultdict(set)
+        self._census = Census()
+        self._expected: dict[Kind, float] = {}
+        self._mix: Mix | None = None
 
     def put(self, node: NodeRoom) -> None:
         """Adds a node, or replaces what was known of it. GPUs that are the same objects as before cost nothing."""
         before = self._nodes.get(node.name)
-        self._forget(node.name)
-        self._nodes[node.name] = NodeLoad.of(node, before=before)
-        for owner in _owners(node):
-            self._owned[owner].add(node.name)
+        after = self._nodes[node.name] = NodeLoad.of(node, before=before)
+        for sort in self._sorts.values():
+            sort.forget(node.name)
+            sort.changed.add(node.name)
+        self._replaced(before, after, name=node.name)
 
     def remove(self, name: NodeName) -> None:
         """Forgets a node; one that is not known is nothing to forget."""
-        self._forget(name)
-        self._nodes.pop(name, None)
+        before = self._nodes.pop(name, None)
+        for sort in self._sorts.values():
+            sort.forget(name)
+            sort.changed.discard(name)
+        self._replaced(before, None, name=name)
+
+    def _replaced(self, before: NodeLoad | None, after: NodeLoad | None, *, name: NodeName) -> None:
+        """Counts members and owners anew."""
+        gone, come = before.owners if before else frozenset(), after.owners if after else frozenset()
+        for owner in gone - come:
+            self._owned[owner].discard(name)
+            if not self._owned[owner]:
+                del self._owned[owner]
+        for owner in come - gone:
+            self._owned[owner].add(name)
+        self._census.replace(before.gpus if before else (), after.gpus if after else ())
 
     def fitting(self, newcomer: Newcomer, among: Iterable[NodeName] | None = None) -> list[NodeName]:
         """The nodes with room for the newcomer's floor, in the order asked for; unknown ones are none."""
-        nodes = self._nodes
-        known = ((name, nodes.get(name)) for name in (nodes if among is None else among))
-        return [name for name, node in known if node is not None and node.fits(newcomer)]
+        get, fits = self._nodes.get, NodeLoad.fits
+        count, floor = newcomer.demand.gpu_count, newcomer.demand.floor
+        names = self._nodes if among is None else among
+        if newcomer.cpu or newcomer.memory or newcomer.models or not count:
+            return [name for name in names if (node := get(name)) is not None and fits(node, newcomer)]
+        # The same for those who need nothing else, without a call for each of thousands of nodes.
+        last = count - 1
+        return [
+            name
+            for name in names
+            if (node := get(name)) is not None and len(node.floors) > last and node.floors[last] >= floor
+        ]
 
     def choose(self, newcomer: Newcomer, among: Iterable[NodeName] | None = None) -> Choice | None:
         """The best GPUs of the best node; None where the newcomer fits nowhere.
@@ -109,92 +167,120 @@ class Placement:
         least loss among the `SOLVED` options with the least strain. For several GPUs each node offers one group: the
         most linked, then those that are best one by one.
         """
-        offers = self._offers(newcomer, self._nodes if among is None else among)
-        best = min(offers, default=None)
-        if best is None or best.tier is _Tier.FULL:
-            return None
-        if best.tier is _Tier.ROOMY:
-            return Choice(node=best.node, gpus=best.options[0].gpus, loss=Fraction(0), spare=best.spare)
-        likely = [(option, offer.node) for offer in nsmallest(SOLVED, offers) for option in offer.options]
-        likely = nsmallest(SOLVED, likely, key=lambda each: (each[0].strain, each[0].spare, each[1], each[0].gpus))
-        return min((self._solved(option, node, newcomer) for option, node in likely), key=_rank)
-
-    def _offers(self, newcomer: Newcomer, among: Iterable[NodeName]) -> list[_Offer]:
-        alike = self._kind(replace(newcomer, owner=None) if newcomer.owner else newcomer)
-        get, nodes = alike.offers.get, self._nodes
+        self._learn()
+        sort = self._sort(replace(newcomer, owner=None) if newcomer.owner else newcomer)
+        names = None if among is None else [*among]
+        offers = self._offers(sort, names)
         own = self._owned.get(newcomer.owner) if newcomer.owner else None
         if own:
-            names = [name for name in among if name in nodes]
-            kind = self._kind(newcomer)
-            return [self._offer(name, kind) if name in own else get(name) or self._offer(name, alike) for name in names]
-        return [get(name) or self._offer(name, alike) for name in among if name in nodes]
+            here = [*own] if names is None else [name for name in names if name in own]
+            elsewhere = [offer for offer in offers if offer.node not in own]
+            offers = [*elsewhere, *self._offers(self._sort(newcomer), here)]
+        best = min(offers, default=_FULL)
+        if best.tier is _Tier.FULL:
+            return None
+        if best.tier is _Tier.CROWDED:
+            return self._least_loss(offers, sort)
+        spare = sum(gpu.spare(sort.wish) for gpu in self._nodes[best.node].gpus if gpu.uuid in best.gpus)
+        return Choice(node=best.node, gpus=best.gpus, loss=Fraction(0), spare=spare)
 
-    def _kind(self, newcomer: Newcomer) -> _Kind:
-        kind = self._kinds.get(newcomer)
-        if kind is None:
-            kind = self._kinds[newcomer] = _Kind(newcomer, Wish.of(newcomer.demand))
-            if len(self._kinds) > KINDS:
-                self._kinds.popitem(last=False)
-        else:
-            self._kinds.move_to_end(newcomer)
-        return kind
+    def _learn(self) -> None:
+        """Looks now and then whether those who run are still those who were expected."""
+        if self._strategy is Strategy.SPREAD or self._census.changes < PATIENCE:
+            return
+        self._census.changes = 0
+        members = self._census.members()
+        expected = typical(members) if sum(members.values()) >= FEWEST else {}
+        if drift(expected, self._expected) > DRIFT:
+            self._expected = expected
+            self._mix = Mix.of(expected, self._nodes.values())
+            self._sorts.clear()
 
-    def _offer(self, name: NodeName, kind: _Kind) -> _Offer:
-        offer = kind.offers.get(name)
-        if offer is None:
-            offer = kind.offers[name] = self._offered(self._nodes[name], kind)
-        return offer
+    def _sort(self, newcomer: Newcomer) -> _Sort:
+        """Newcomers like this one."""
+        sort = self._sorts.get(newcomer)
+        if sort is None:
+            sort = self._sorts[newcomer] = _Sort(newcomer, Wish.of(newcomer.demand), {*self._nodes})
+        self._asked += 1
+        sort.asked = self._asked
+        return sort
 
-    def _offered(self, node: NodeLoad, kind: _Kind) -> _Offer:
-        name, wish = node.room.name, kind.wish
-        if not node.fits(kind.newcomer):
-            return _Offer(_Tier.FULL, 0, 0, 0, name)
-        fitting = [gpu for gpu in node.gpus if gpu.floor >= wish.floor]
-        roomy = [gpu for gpu in fitting if gpu.spare(wish) >= 0]
+    def _offers(self, sort: _Sort, names: Collection[NodeName] | None) -> Collection[_Offer]:
+        """What these nodes (None: all) have for newcomers of this sort; unknown ones nothing."""
+        changed: Iterable[NodeName] = sort.changed
+        if names is not None and len(sort.changed) > len(names):
+            changed = [name for name in names if name in sort.changed]
+        if changed:
+            for name in [*changed]:
+                sort.offers[name] = self._offer(self._nodes[name], sort)
+            sort.changed.difference_update(changed)
+            self._drop_oldest()
+        return sort.offers.values() if names is None else [*filter(None, map(sort.offers.get, names))]
+
+    def _drop_oldest(self) -> None:
+        while len(self._sorts) > 1 and sum([len(sort.offers) for sort in self._sorts.values()]) > OFFERS:
+            del self._sorts[min(self._sorts.values(), key=lambda sort: sort.asked).newcomer]
+
+    def _offer(self, node: NodeLoad, sort: _Sort) -> _Offer:
+        newcomer, wish = sort.newcomer, sort.wish
+        if not node.fits(newcomer):
+            return _FULL
+        unlike = wish.count == 1 and not newcomer.owner
+        roomy = [gpu for gpu in (node.distinct if unlike else node.gpus) if gpu.floor >= wish.floor]
+        roomy = [gpu for gpu in roomy if gpu.spare(wish) >= 0]
         if len(roomy) >= wish.count:
-            return self._roomy(name, roomy, kind)
-        return _crowded(name, fitting, wish)
+            return self._roomy(node, roomy, sort)
+        best = _options(node, wish)[0]
+        return _Offer(_Tier.CROWDED, 0, best.strain, best.spare, node.room.name, ())
 
-    def _roomy(self, name: NodeName, gpus: list[GpuLoad], kind: _Kind) -> _Offer:
-        wish, owner = kind.wish, kind.newcomer.owner
-        sign = 1 if self._strategy is Strategy.PACKED else -1
-        chosen = linked(
-            gpus, wish.count, rank=lambda gpu: (gpu.owners[owner] if owner else 0, sign * gpu.spare(wish), gpu.uuid)
+    def _roomy(self, node: NodeLoad, gpus: list[GpuLoad], sort: _Sort) -> _Offer:
+        wish, owner = sort.wish, sort.newcomer.owner
+        if wish.count == 1:
+            replicas, score, gpu_uuids = min(
+                [(gpu.owners.get(owner, 0) if owner else 0, self._score(node, (gpu,), sort), gpu.alone) for gpu in gpus]
+            )
+            return _Offer(_Tier.ROOMY, replicas, score, 0, node.room.name, gpu_uuids)
+        sign = -1 if self._strategy is Strategy.SPREAD else 1
+        group = linked(
+            gpus,
+            wish.count,
+            rank=lambda gpu: (gpu.owners.get(owner, 0) if owner else 0, sign * gpu.spare(wish), gpu.uuid),
         )
-        spare = sum(gpu.spare(wish) for gpu in chosen)
-        replicas = sum(gpu.owners[owner] for gpu in chosen) if owner else 0
-        option = _Option(gpus=tuple(gpu.uuid for gpu in chosen), strain=0.0, spare=spare)
-        return _Offer(_Tier.ROOMY, replicas, sign * spare, spare, name, (option,))
+        replicas = sum(gpu.owners.get(owner, 0) for gpu in group) if owner else 0
+        uuids = tuple([gpu.uuid for gpu in group])
+        return _Offer(_Tier.ROOMY, replicas, self._score(node, group, sort), 0, node.room.name, uuids)
+
+    def _score(self, node: NodeLoad, group: tuple[GpuLoad, ...], sort: _Sort) -> int:
+        if self._mix is not None:
+            return self._mix.worsening(node, group, sort.wish, cpu=sort.newcomer.cpu)
+        spare = sum([gpu.spare(sort.wish) for gpu in group])
+        return -spare if self._strategy is Strategy.SPREAD else spare
+
+    def _least_loss(self, offers: Iterable[_Offer], sort: _Sort) -> Choice:
+        likely = []
+        for offer in nsmallest(SOLVED, [offer for offer in offers if offer.tier is _Tier.CROWDED]):
+            if offer.node not in sort.options:
+                sort.options[offer.node] = _options(self._nodes[offer.node], sort.wish)
+            likely += [(option, offer.node) for option in sort.options[offer.node]]
+        likely = nsmallest(SOLVED, likely, key=lambda each: (each[0].strain, each[0].spare, each[1], each[0].gpus))
+        return min((self._solved(option, node, sort.newcomer) for option, node in likely), key=_rank)
 
     def _solved(self, option: _Option, node: NodeName, newcomer: Newcomer) -> Choice:
         if option.loss is None:
             option.loss = loss(self._nodes[node], option.gpus, newcomer.demand)
         return Choice(node=node, gpus=option.gpus, loss=option.loss, spare=option.spare)
 
-    def _forget(self, name: NodeName) -> None:
-        for kind in self._kinds.values():
-            kind.offers.pop(name, None)
-        known = self._nodes.get(name)
-        for owner in _owners(known.room) if known else ():
-            self._owned[owner].discard(name)
-            if not self._owned[owner]:
-                del self._owned[owner]
 
-
-def _owners(node: NodeRoom) -> set[OwnerUid]:
-    return {owner for gpu in node.gpus for owner in gpu.owners}
-
-
-def _crowded(name: NodeName, gpus: list[GpuLoad], wish: Wish) -> _Offer:
+def _options(node: NodeLoad, wish: Wish) -> list[_Option]:
+    """What a node has where somebody gives way, the least strain first."""
+    gpus = [gpu for gpu in node.gpus if gpu.floor >= wish.floor]
     if wish.count == 1:
         options = [_option((gpu,), wish) for gpu in gpus]
-        options.sort(key=lambda option: (option.strain, option.spare, option.gpus))
-    else:
-        chosen = linked(
-            gpus, wish.count, rank=lambda gpu: (gpu.spare(wish) < 0, gpu.strain(wish), gpu.spare(wish), gpu.uuid)
-        )
-        options = [_option(chosen, wish)]
-    return _Offer(_Tier.CROWDED, 0, options[0].strain, options[0].spare, name, tuple(options))
+        return sorted(options, key=lambda option: (option.strain, option.spare, option.gpus))
+    chosen = linked(
+        gpus, wish.count, rank=lambda gpu: (gpu.spare(wish) < 0, gpu.strain(wish), gpu.spare(wish), gpu.uuid)
+    )
+    return [_option(chosen, wish)]
 
 
 def _option(gpus: tuple[GpuLoad, ...], wish: Wish) -> _Option:

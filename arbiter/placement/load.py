@@ -4,16 +4,19 @@ Imports the standard library only.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from arbiter.demand import Demand
 from arbiter.equilibrium import Equilibrium
-from arbiter.ids import GpuUuid
+from arbiter.ids import GpuUuid, OwnerUid
 from arbiter.placement.rooms import GpuRoom, Newcomer, NodeRoom
 from arbiter.policy import Policy
+
+_NOBODY: Mapping[OwnerUid, int] = Counter()
+_ANY = frozenset[str]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +35,40 @@ class Wish:
         return cls(floor=demand.floor, full=demand.full, count=demand.gpu_count, weight=weight)
 
 
+class Kind(NamedTuple):
+    """Newcomers that need the same: the bytes of a floor on each of `gpus`, CPU, and the models that will do."""
+
+    floor: int
+    gpus: int
+    cpu: int
+    models: frozenset[str]
+
+    @classmethod
+    def of(cls, newcomer: Newcomer) -> "Kind":
+        """What a newcomer needs to get in."""
+        demand = newcomer.demand
+        return cls(demand.floor, demand.gpu_count, newcomer.cpu, newcomer.models)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuLoad:
     """One GPU in bytes: the largest floor that fits, `room` for those who give way and the full sizes they want.
 
-    `weight` is that of their quality in all, in thousandths; of the room only `share` is used before they give way.
+    `weight` is that of their quality in all, in thousandths; of the room only `share` is used before they give way
+    (None: all of it). `idle` bytes nobody uses while everybody is at full size. `kinds` are those of the members.
     """
 
     uuid: GpuUuid
+    alone: tuple[GpuUuid]
     usable: int
     floor: int
     room: int
     wanted: int
     weight: int
-    share: Fraction
-    owners: Counter[str]
+    share: Fraction | None
+    idle: int
+    kinds: tuple[Kind, ...]
+    owners: Mapping[OwnerUid, int]
     links: frozenset[GpuUuid]
 
     @classmethod
@@ -59,40 +81,54 @@ class GpuLoad:
                 weight += _weight(member.demand)
             else:
                 room -= member.demand.full if member.held is None else member.held
+        share = None if policy.pressure_threshold == 1 else policy.pressure_threshold
         return cls(
             uuid=gpu.uuid,
+            alone=(gpu.uuid,),
             usable=gpu.usable,
             floor=gpu.largest_floor(unit=unit),
             room=room,
             wanted=wanted,
             weight=weight,
-            share=policy.pressure_threshold,
-            owners=Counter(gpu.owners),
+            share=share,
+            idle=max(0, _used_first(room, share) - wanted),
+            kinds=_kinds(gpu),
+            owners=Counter(gpu.owners) if gpu.owners else _NOBODY,
             links=gpu.links,
         )
 
     def spare(self, wish: Wish) -> int:
         """Bytes left with everybody, the newcomer too, at full size; negative where somebody would have to give way."""
+        if self.share is None:
+            return self.room - self.wanted - wish.full
         if wish.weight:
-            return self._used_first(self.room) - self.wanted - wish.full
-        return self._used_first(self.room - wish.full) - self.wanted
+            return _used_first(self.room, self.share) - self.wanted - wish.full
+        return _used_first(self.room - wish.full, self.share) - self.wanted
 
     def strain(self, wish: Wish) -> float:
         """About how much quality the newcomer would cost here, in thousandths, weighted by priority.
 
         As if all who give way got the same part of their full size: a good guess without solving anything.
         """
-        before = _lost(self._used_first(self.room), self.wanted, self.weight)
+        room = _used_first(self.room, self.share)
+        before = _lost(room, self.wanted, self.weight)
         if wish.weight:
-            after = _lost(self._used_first(self.room), self.wanted + wish.full, self.weight + wish.weight)
+            after = _lost(room, self.wanted + wish.full, self.weight + wish.weight)
         else:
-            after = _lost(self._used_first(self.room - wish.full), self.wanted, self.weight)
+            after = _lost(_used_first(self.room - wish.full, self.share), self.wanted, self.weight)
         return after - before
 
-    def _used_first(self, room: int) -> int:
-        if self.share == 1 or room <= 0:
-            return room
-        return room * self.share.numerator // self.share.denominator
+
+def _kinds(gpu: GpuRoom) -> tuple[Kind, ...]:
+    if gpu.arrived:
+        return tuple([Kind.of(newcomer) for newcomer in gpu.arrived])
+    return tuple([Kind(member.demand.floor, member.demand.gpu_count, 0, _ANY) for member in gpu.members])
+
+
+def _used_first(room: int, share: Fraction | None) -> int:
+    if share is None or room <= 0:
+        return room
+    return room * share.numerator // share.denominator
 
 
 def _weight(demand: Demand) -> int:
@@ -106,11 +142,17 @@ def _lost(room: int, wanted: int, weight: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLoad:
-    """One node: its GPUs by uuid, and the floors that fit on them, largest first."""
+    """One node: its GPUs by uuid, the floors that fit on them, largest first, and what is idle on each, least first.
+
+    `distinct` are the first of those GPUs that a newcomer who wants one and is nobody's replica cannot tell apart.
+    """
 
     room: NodeRoom
     gpus: tuple[GpuLoad, ...]
+    distinct: tuple[GpuLoad, ...]
     floors: tuple[int, ...]
+    idle: tuple[int, ...]
+    owners: frozenset[OwnerUid]
     solved: dict[tuple[GpuUuid, ...], Equilibrium] = field(default_factory=dict)
     """Equilibria as they are now, by the GPUs that were solved together."""
 
@@ -122,16 +164,22 @@ class NodeLoad:
             loads = {load.uuid: load for load in before.gpus}
             known = {id(gpu): loads[gpu.uuid] for gpu in before.room.gpus}
         gpus = sorted(
-            (known.get(id(gpu)) or GpuLoad.of(gpu, policy=room.policy, unit=room.unit) for gpu in room.gpus),
+            [known.get(id(gpu)) or GpuLoad.of(gpu, policy=room.policy, unit=room.unit) for gpu in room.gpus],
             key=lambda load: load.uuid,
         )
-        return cls(room=room, gpus=tuple(gpus), floors=tuple(sorted((gpu.floor for gpu in gpus), reverse=True)))
+        return cls(
+            room=room,
+            gpus=tuple(gpus),
+            distinct=tuple({(gpu.room, gpu.wanted, gpu.weight, gpu.floor): gpu for gpu in reversed(gpus)}.values()),
+            floors=tuple(sorted([gpu.floor for gpu in gpus], reverse=True)),
+            idle=tuple(sorted([gpu.idle for gpu in gpus])),
+            owners=frozenset([owner for gpu in gpus for owner in gpu.owners]),
+        )
 
     def fits(self, newcomer: Newcomer) -> bool:
         """Whether there is room for the floor on enough GPUs, and for what else it needs as far as that is known."""
-        demand, room = newcomer.demand, self.room
-        count = demand.gpu_count
-        if count and (len(self.floors) < count or self.floors[count - 1] < demand.floor):
+        count, room = newcomer.demand.gpu_count, self.room
+        if count and (len(self.floors) < count or self.floors[count - 1] < newcomer.demand.floor):
             return False
         if newcomer.models and room.model not in newcomer.models:
             return False

@@ -19,7 +19,8 @@ class GpuRoom:
 
     Reserved is what floors keep that are not among the members: nominated and softly held ones, and slices that the
     kubelet still counts after a floor was lowered. `owners` are those of all whose floors are kept here, one entry
-    for each; `links` the node's GPUs that it reaches directly.
+    for each; `links` the node's GPUs that it reaches directly. `arrived` are the members as the newcomers that they
+    were, where more than their demands is known; it says nothing about room.
     """
 
     uuid: GpuUuid
@@ -28,6 +29,7 @@ class GpuRoom:
     reserved: int = 0
     owners: tuple[OwnerUid, ...] = ()
     links: frozenset[GpuUuid] = frozenset()
+    arrived: "tuple[Newcomer, ...]" = ()
 
     def largest_floor(self, *, unit: int) -> int:
         """The largest floor that has room beside the others: in bytes, and in the whole slices that the kubelet has.

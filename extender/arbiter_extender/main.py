@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--placement",
         choices=tuple(Strategy),
         default=Strategy.PACKED.value,
-        help="which GPUs are taken first where everybody keeps full quality: the fullest or the emptiest",
+        help="which GPUs first where everybody keeps full quality: so that most stays usable, or the emptiest",
     )
     add_flag(
         parser,

@@ -366,8 +366,8 @@ def test_an_owner_without_replicas_left_is_forgotten() -> None:
     assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=TEAM))) == ("a",)
 
 
-def test_answers_are_kept_for_so_many_kinds_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "KINDS", 2)
+def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "OFFERS", 4)
     placement = Placement()
     placement.put(node("m", gpu("a", 12)))
     placement.put(node("n", gpu("b", 24)))
