@@ -1,7 +1,7 @@
 """Arguments that several commands take. Imports the standard library only."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -13,27 +13,40 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
+    WIDE = "wide"
+    NAME = "name"
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """`-o`: a table for people (the default) or JSON."""
+FILES = (Output.TABLE, Output.JSON)
+"""Of commands about files and machines."""
+
+OBJECTS = (Output.TABLE, Output.JSON, Output.YAML)
+"""Of commands about a cluster, as people know them from kubectl."""
+
+LISTS = (*OBJECTS, Output.WIDE, Output.NAME)
+"""Of those that list."""
+
+
+def add_output(parser: argparse.ArgumentParser, choices: Sequence[Output] = FILES) -> None:
+    """`-o`: a table for people (the default), or one of the other `choices`."""
     parser.add_argument(
         "-o",
         "--output",
-        type=one_of(Output),
+        type=one_of(choices),
         default=Output.TABLE,
         metavar="FORMAT",
-        help="table or json",
+        help=f"{', '.join(choices[:-1])} or {choices[-1]}",
     )
 
 
-def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
+def one_of(choices: Iterable[_Choice]) -> Callable[[str], _Choice]:
     """The type of an argument that is one of these words; any other word is answered with all of them."""
+    words = {str(choice): choice for choice in choices}
 
     def choice(text: str) -> _Choice:
-        try:
-            return choices(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f'"{text}" is unknown; write one of {", ".join(choices)}') from error
+        if text not in words:
+            raise argparse.ArgumentTypeError(f'"{text}" is unknown; write one of {", ".join(words)}')
+        return words[text]
 
     return choice
