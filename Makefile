@@ -16,7 +16,7 @@ GPUS  ?= 12Gi
 ONLY  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check soak binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check soak fuzz binaries cluster-up cluster-down crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,8 +60,12 @@ gpu-check: ## Try the NVML backend, and two processes with real memory, on this 
 	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
 	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
 
-soak: $(READY) binaries ## Run the long test of the node: a thousand kubelets, one after another
+soak: $(READY) binaries ## Run the long tests: a thousand kubelets, one after another; an API server that is away for a minute
+	@ARBITER_AWAY_SECONDS=60 $(BIN)/pytest -q -k away tests/component/extender/test_outages.py
 	@$(BIN)/pytest -q -s tests/component/deviceplugin/soak_registration.py
+
+fuzz: $(READY) ## Run thousands of spoilt requests and watch events against the extender (make check runs a hundred of each)
+	@$(BIN)/pytest -q --hypothesis-profile=long -k "meets_an_exception or a_watch_tells" tests/component/extender/test_hostile.py
 
 binaries: $(READY)
 	@$(BIN)/python -m hack.cluster binaries

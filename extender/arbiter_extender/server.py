@@ -29,13 +29,21 @@ _log = logging.getLogger(__name__)
 MAX_BODY = 8 * MIB
 """A pod is at most 1.5 MiB in etcd, 5,000 names of 253 characters are 1.3 MB."""
 
+MAX_BODIES = 8 * MAX_BODY
+"""Of all bodies that are being read at the same time: what a flood of them may take of the memory."""
+
 BODY_SECONDS = 5.0
+
+_TOO_LARGE = f"The request's body is larger than {format_bytes(MAX_BODY)}.\n"
 
 DRAIN_SECONDS = 5.0
 """What requests under way may still take once the process is told to end."""
 
-KEEPALIVE_SECONDS = 600.0
-"""Longer than the 90 s of Go's client, which therefore closes first and never writes into a closed connection."""
+KEEPALIVE_SECONDS = 120.0
+"""Longer than the 90 s of Go's client, which therefore closes first and never writes into a closed connection.
+
+A connection on which no whole head comes for so long is closed, too; heads are at most 8 KiB a line.
+"""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,20 +70,55 @@ async def serve(bind: Bind, extender: Extender, *, ready: Obstacle, metrics: Met
         await runner.cleanup()
 
 
+class _Bodies:
+    """Reads bodies of requests: each within bounds of size and time, and all that are under way within one of size."""
+
+    def __init__(self) -> None:
+        self._expected = 0
+
+    async def read(self, request: web.Request, kind: type[T]) -> T:
+        size = MAX_BODY if request.content_length is None else request.content_length
+        if size > MAX_BODY:
+            raise web.HTTPRequestEntityTooLarge(MAX_BODY, size, text=_TOO_LARGE)
+        if self._expected + size > MAX_BODIES:
+            raise web.HTTPServiceUnavailable(text=f"More than {format_bytes(MAX_BODIES)} of requests are under way.\n")
+        self._expected += size
+        try:
+            body = await _body(request)
+        finally:
+            self._expected -= size
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.MsgspecError as error:
+            raise BadRequestError(f"The request's body is not {kind.__name__}: {error}.") from error
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text=f"The request's body did not come within {BODY_SECONDS:g} s.\n") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        error.text = _TOO_LARGE
+        raise
+
+
 class _Verbs:
     """One handler per path."""
 
     def __init__(self, extender: Extender) -> None:
         self._extender = extender
+        self._bodies = _Bodies()
 
     async def filter(self, request: web.Request) -> web.Response:
-        return _answer(self._extender.filter(await _read(request, ExtenderArgs)))
+        return _answer(self._extender.filter(await self._bodies.read(request, ExtenderArgs)))
 
     async def prioritize(self, request: web.Request) -> web.Response:
-        return _answer(self._extender.prioritize(await _read(request, ExtenderArgs)))
+        return _answer(self._extender.prioritize(await self._bodies.read(request, ExtenderArgs)))
 
     async def bind(self, request: web.Request) -> web.Response:
-        args = await _read(request, ExtenderBindingArgs)
+        args = await self._bodies.read(request, ExtenderBindingArgs)
         try:
             await self._extender.bind(args)
         except BindError as error:
@@ -130,21 +173,6 @@ def _application(verbs: _Verbs, *, ready: Obstacle, metrics: Metrics) -> web.App
         ]
     )
     return application
-
-
-async def _read(request: web.Request, kind: type[T]) -> T:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-    except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text=f"The request's body did not come within {BODY_SECONDS:g} s.\n") from error
-    except web.HTTPRequestEntityTooLarge as error:
-        error.text = f"The request's body is larger than {format_bytes(MAX_BODY)}.\n"
-        raise
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadRequestError(f"The request's body is not {kind.__name__}: {error}.") from error
 
 
 def _answer(content: object) -> web.Response:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
@@ -13,6 +14,8 @@ from hack.cluster.installation import scheduler_config
 from hack.cluster.paths import REPOSITORY
 from hack.cluster.process import Processes
 from tests.component.extender.support import Extender, LossyApi, Site
+
+hypothesis.settings.register_profile("long", max_examples=5000)
 
 NAMESPACE = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "arbiter-system"}}'
 

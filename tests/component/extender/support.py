@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +20,10 @@ import yaml
 from aiohttp import web
 
 from arbiter.units import GIB, slices_for
-from arbiter_kube.api import VRAM_RESOURCE
+from arbiter_kube.api import SCHEDULER_NAME, VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import FrozenDemand
-from arbiter_kube.api.objects import Event, Pod
+from arbiter_kube.api.objects import Event, ObjectKey, Pod
 from arbiter_kube.api.resources import EVENTS, GPU_NODES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import KubeClient, NotFound, PatchType
 from tests.unit.extender.builders import NodeBuilder, PodBuilder
@@ -202,15 +203,27 @@ class Site:
     async def add_plain_pod(self, name: str) -> Json:
         return await self._create(name, {}, limits={}, scheduler="nobody")
 
-    async def _create(self, name: str, annotations: dict[str, str], *, limits: dict[str, str], scheduler: str) -> Json:
+    async def add_odd_pod(self, name: str, *, slices: int, node: str = "", mirror: bool = False) -> None:
+        """A pod with the resource alone: for kube-scheduler, or bound to a node by whoever made it, a kubelet maybe."""
+        annotations = {"kubernetes.io/config.mirror": name} if mirror else {}
+        limits = {VRAM_RESOURCE: str(slices)}
+        scheduler = "default-scheduler" if node else SCHEDULER_NAME
+        await self._create(name, annotations, limits=limits, scheduler=scheduler, node=node)
+
+    async def _create(
+        self, name: str, annotations: dict[str, str], *, limits: dict[str, str], scheduler: str, node: str = ""
+    ) -> Json:
         container = {"name": "main", "image": "none", "resources": {"limits": limits}}
         metadata = {"name": name, "annotations": annotations}
         body = {
             "metadata": metadata,
-            "spec": {"schedulerName": scheduler, "containers": [container]},
+            "spec": {"schedulerName": scheduler, "containers": [container]} | ({"nodeName": node} if node else {}),
         }
         made = await self.client.create(PODS, body, namespace=self.namespace)
         return {**body, "metadata": {**metadata, "namespace": self.namespace, "uid": made.uid}, "status": {}}
+
+    def key(self, name: str) -> ObjectKey:
+        return ObjectKey(self.namespace, name)
 
     async def pod(self, name: str) -> Pod:
         return await self.client.get(PODS, name, namespace=self.namespace)
@@ -241,6 +254,24 @@ class Site:
 
         return await eventually(look, f"binding of {name}")
 
+    async def places(self) -> Counter[tuple[str, tuple[str, ...]]]:
+        """How many pods there are on which GPUs of which node."""
+        return Counter(place for pod in await self.pods() if (place := where(pod)) is not None)
+
+    async def refusal(self, name: str) -> str:
+        """What kube-scheduler says of a pod that it finds no node for."""
+
+        async def look() -> str | None:
+            events = await self.events(name, "FailedScheduling")
+            return events[0].message if events else None
+
+        return await eventually(look, f"refusal of {name}")
+
+    async def finish(self, name: str) -> None:
+        """Its containers have ended."""
+        status = {"status": {"phase": "Succeeded"}}
+        await self.client.patch(PODS, name, status, namespace=self.namespace, subresource="status")
+
     async def delete(self, name: str) -> None:
         try:
             await self.client.delete(PODS, name, namespace=self.namespace, grace=0)
@@ -260,6 +291,8 @@ def where(pod: Pod) -> tuple[str, tuple[str, ...]] | None:
     return (pod.node, a.decode_gpus(pod.metadata.annotations.get(a.GPUS, ""))) if pod.node else None
 
 
+_EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+
 Reply = Callable[[], Awaitable[bool]]
 """Called when a Binding has been carried out; says whether its answer arrives."""
 
@@ -277,6 +310,14 @@ class LossyApi:
         """While it is clear, watches tell nothing."""
         self.watching.set()
         self.bindings = 0
+        """Those that were carried out."""
+        self.refused = 0
+        """Those that were not."""
+        self.is_away = False
+        """Whether nobody answers anything."""
+        self.expired: set[str] = set()
+        """Kinds whose next watch is told that its version is too old."""
+        self._watches: set[asyncio.Transport] = set()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._forward)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -298,12 +339,26 @@ class LossyApi:
         """Nobody listens any more."""
         await self._runner.cleanup()
 
+    def end_watches(self) -> None:
+        """Cuts the connections of all watches."""
+        while self._watches:
+            self._watches.pop().abort()
+
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         url = self._server + request.raw_path
         headers = {"Content-Type": request.content_type} if request.can_read_body else {}
         is_binding = request.path.endswith("/binding")
         if is_binding and not self.carries_out:
+            self.refused += 1
+        if self.is_away or (is_binding and not self.carries_out):
             return _abort(request)
+        if "watch" in request.query:
+            kind = request.path.rpartition("/")[2]
+            if kind in self.expired:
+                self.expired.remove(kind)
+                return web.json_response(_EXPIRED, status=410)
+            assert request.transport is not None
+            self._watches.add(request.transport)
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._session.request(
             request.method, url, data=await request.read(), headers=headers, timeout=timeout

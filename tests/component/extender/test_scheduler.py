@@ -47,12 +47,7 @@ async def test_a_pod_that_does_not_fit_waits_with_the_reason_and_is_bound_when_r
     await site.add_pod(a_pod("one").sizes(full="1Gi", floor="1Gi").gpus(2), scheduler=SCHEDULER_NAME)
     await site.bound("one")
     await site.add_pod(a_pod("chat"), scheduler=SCHEDULER_NAME)
-
-    async def told() -> str | None:
-        events = await site.events("chat", "FailedScheduling")
-        return events[0].message if events else None
-
-    message = await eventually(told, "event")
+    message = await site.refusal("chat")
     assert message.startswith("0/1 nodes are available: 1 no GPU with room for the floor.")
     assert where(await site.pod("chat")) is None
 
@@ -95,12 +90,7 @@ async def test_twenty_pods_at_once_never_share_a_slice(extender: Extender, site:
 async def test_a_pod_that_never_fits_is_told_so_and_asked_about_no_more(extender: Extender, site: Site) -> None:
     await extender.knows(await site.add_node("3Gi", "3Gi"))
     await site.add_pod(a_pod("chat"), scheduler=SCHEDULER_NAME)
-
-    async def told() -> str | None:
-        events = await site.events("chat", "FailedScheduling")
-        return events[0].message if events else None
-
-    message = await eventually(told, "event")
+    message = await site.refusal("chat")
     assert message.startswith("0/1 nodes are available: 1 no GPU as large as the floor.")
     before = await _filters(extender)
     await asyncio.sleep(2)

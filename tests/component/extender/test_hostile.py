@@ -1,0 +1,238 @@
+"""Whatever is sent or told, nobody gets an exception for an answer, and one slot is given once."""
+
+import asyncio
+import copy
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from arbiter.ids import NodeName
+from arbiter_extender import server
+from arbiter_extender.decision import FilterAnswer
+from arbiter_kube.api import VRAM_RESOURCE
+from arbiter_kube.api import annotations as a
+from tests.component.extender.desk import Desk, Json, a_desk
+from tests.unit.extender.builders import a_node, a_pod
+
+pytestmark = pytest.mark.timeout(900)
+
+BOUNDED = settings(deadline=None)
+"""How many examples: the profile that pytest was started with says (`--hypothesis-profile`)."""
+
+NAMES = [f"n{number}" for number in range(3)]
+
+
+def pod_json(name: str) -> Json:
+    limits = {VRAM_RESOURCE: "4"}
+    nomination = {a.NOMINATED: '{"node": "n1", "gpus": ["n1-a"], "until": "2030-01-01T00:00:00Z"}'}
+    annotations = {a.DEMAND: a.encode_demand(a_pod(name).pod.frozen), a.GPUS: "n1-a"} | nomination
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": f"uid-{name}",
+            "resourceVersion": "7",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": annotations,
+            "ownerReferences": [{"uid": "set", "controller": True}],
+        },
+        "spec": {
+            "nodeName": "n1",
+            "schedulerName": "arbiter-scheduler",
+            "containers": [{"name": "main", "resources": {"limits": limits}}],
+        },
+        "status": {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]},
+    }
+
+
+def report_json(name: str) -> Json:
+    grant = {"podUID": "uid-b", "namespace": "team", "pod": "b", "container": "main", "gpus": [f"{name}-a"]}
+    slices = {"namespace": "team", "pod": "b", "container": "main", "gpu": f"{name}-a", "slices": 4}
+    gpu = {"uuid": f"{name}-a", "usable": 12 << 30, "healthy": True, "links": [f"{name}-b"]}
+    status = {"unit": 1 << 30, "gpus": [gpu], "grants": [grant | {"held": 4 << 30, "state": "Movable"}]}
+    return {"metadata": {"name": name, "uid": name, "resourceVersion": "7"}, "status": status | {"slices": [slices]}}
+
+
+ARGS = {"Pod": pod_json("asked"), "Nodes": None, "NodeNames": [*NAMES, "unheard-of"]}
+REQUESTS = {
+    "filter": ARGS,
+    "prioritize": ARGS,
+    "bind": {"PodName": "asked", "PodNamespace": "team", "PodUID": "uid-asked", "Node": "n0"},
+}
+POLICY = {"metadata": {"name": "p", "uid": "p", "resourceVersion": "7"}, "spec": {"mode": "Fixed", "weight": 1}}
+THINGS = {
+    "pods": pod_json("b"),
+    "gpunodes": report_json("n1"),
+    "nodes": {"metadata": {"name": "n1", "uid": "n1", "resourceVersion": "7", "labels": {"pool": "a"}}},
+    "qualitypolicies": POLICY,
+}
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([-(2**63), 2**63, 2**64, 10**30, -1, 0])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from([*NAMES, "n1-a", "1Ki", "-4", "4e9", "Late", "{}", "[]", '{"version": 1}'])
+)
+ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner))
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, thing: Json) -> Json:
+    """The thing with up to three of its parts replaced by something else, or missing."""
+    thing = copy.deepcopy(thing)
+    for _ in range(draw(st.integers(min_value=0, max_value=3))):
+        part = thing
+        while True:
+            keys = sorted(part) if isinstance(part, dict) else range(len(part))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(part[key], dict | list) and draw(st.integers(min_value=0, max_value=3)):
+                part = part[key]
+                continue
+            if isinstance(part, dict) and draw(st.booleans()):
+                del part[key]
+            else:
+                part[key] = draw(ANYTHING)
+            break
+    return thing
+
+
+@pytest.fixture(scope="module")
+def desk_loop() -> Iterator[tuple[asyncio.Runner, Desk]]:
+    """One desk for all examples, which leave behind what they told."""
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+
+        async def open_desk() -> Desk:
+            desk = await stack.enter_async_context(a_desk())
+            for name in NAMES:
+                desk.ledger.report_applied(NodeName(name), a_node(name).gpu(f"{name}-a", "12Gi").report)
+            return desk
+
+        yield runner, runner.run(open_desk())
+        runner.run(stack.aclose())
+
+
+def _identified(kind: str, thing: Json, *, version: int) -> Json:
+    """With a name and a version: a watch that tells of no object at all begins anew, half a second later."""
+    known = {key: value for key, value in THINGS[kind]["metadata"].items() if key in ("name", "namespace", "uid")}
+    spoilt_metadata = thing.get("metadata")
+    metadata = spoilt_metadata if isinstance(spoilt_metadata, dict) else {}
+    return thing | {"metadata": metadata | known | {"resourceVersion": str(version)}}
+
+
+def _is_answer(status: int, text: str) -> bool:
+    if status == 200:
+        json.loads(text)
+        return True
+    return status == 400 and text.endswith(".\n")
+
+
+@BOUNDED
+@given(verb=st.sampled_from([*REQUESTS]), data=st.data())
+def test_no_request_meets_an_exception(desk_loop: tuple[asyncio.Runner, Desk], verb: str, data: st.DataObject) -> None:
+    runner, desk = desk_loop
+    body = data.draw(spoilt(REQUESTS[verb]) | st.binary(max_size=20) | ANYTHING)
+    status, text = runner.run(desk.post(verb, body))
+    assert _is_answer(status, text), (status, text)
+
+
+@BOUNDED
+@given(data=st.data())
+def test_nothing_that_a_watch_tells_ends_it_or_shows_in_an_answer(
+    desk_loop: tuple[asyncio.Runner, Desk], data: st.DataObject
+) -> None:
+    runner, desk = desk_loop
+    events = data.draw(
+        st.lists(
+            st.sampled_from([*THINGS]).flatmap(
+                lambda kind: st.tuples(
+                    st.just(kind), st.sampled_from(["ADDED", "MODIFIED", "DELETED"]), spoilt(THINGS[kind])
+                )
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+
+    async def tell_and_ask() -> tuple[int, str]:
+        for version, (kind, event, thing) in enumerate(events):
+            desk.api.tell(kind, event, _identified(kind, thing, version=version))
+        await asyncio.sleep(0.005)
+        return await desk.post("filter", ARGS)
+
+    status, text = runner.run(tell_and_ask())
+    assert status == 200, text
+    assert {*json.loads(text)["NodeNames"]} <= {*NAMES}
+
+
+@pytest.mark.parametrize("filter_answer", FilterAnswer)
+async def test_of_two_filters_at_the_same_time_for_one_free_slot_one_passes_a_thousand_times(
+    filter_answer: FilterAnswer,
+) -> None:
+    async with a_desk(filter_answer=filter_answer) as desk:
+        nodes = [f"n{number}" for number in range(500)]
+        for name in nodes:
+            desk.ledger.report_applied(NodeName(name), a_node(name).gpu(f"{name}-a", "7Gi").report)
+
+        async def passed(pod: Json, node: str) -> int:
+            _, text = await desk.post("filter", {"Pod": pod, "NodeNames": [node]})
+            return len(json.loads(text)["NodeNames"])
+
+        for number, node in enumerate(nodes):
+            pods = [pod_json(f"{number}-{side}") for side in ("left", "right")]
+            for pod in pods:
+                del pod["spec"]["nodeName"], pod["metadata"]["annotations"][a.NOMINATED]
+            assert sorted(await asyncio.gather(*(passed(pod, node) for pod in pods))) == [0, 1]
+
+
+async def test_a_head_that_does_not_come_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.2)
+    async with a_desk() as desk:
+        host, _, port = desk.address.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /filter HTTP/1.1\r\nHost: exten")
+        async with asyncio.timeout(30):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_head_without_end_is_refused(desk: Desk) -> None:
+    host, _, port = desk.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /filter HTTP/1.1\r\nHost: " + b"e" * (1 << 20))
+    async with asyncio.timeout(30):
+        assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+
+
+async def test_bodies_that_are_too_large_together_are_refused_one_by_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.5)
+    host, _, port = desk.address.partition(":")
+    head = b"POST /filter HTTP/1.1\r\nHost: extender\r\nContent-Length: %d\r\n\r\n" % server.MAX_BODY
+    many = [await asyncio.open_connection(host, int(port)) for _ in range(server.MAX_BODIES // server.MAX_BODY + 1)]
+    for _, writer in many:
+        writer.write(head)
+    statuses = []
+    for reader, writer in many:
+        async with asyncio.timeout(30):
+            statuses.append((await reader.readline()).split()[1])
+        writer.close()
+    assert sorted(statuses) == [b"408"] * (len(many) - 1) + [b"503"]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with a_desk() as running:
+        yield running
