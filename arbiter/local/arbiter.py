@@ -3,11 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self, TypeVar
 
 from arbiter.ids import PodUid
 from arbiter.local.allocation import Allocation
@@ -24,15 +24,7 @@ from arbiter.workload import Priority, WorkloadType
 
 _log = logging.getLogger(__name__)
 
-
-class RequestOptions(TypedDict, total=False):
-    """What a request may say beyond its type, priority and memory; see `Arbiter.request_allocation`."""
-
-    minimum_memory: int | None
-    minimum_quality: float | None
-    levels: Sequence[tuple[float, int]]
-    timeout: float | None
-    no_wait: bool
+_Named = TypeVar("_Named", WorkloadType, Priority)
 
 
 @dataclass(slots=True)
@@ -77,15 +69,20 @@ class Arbiter:
         self,
         workload_type: WorkloadType | str,
         priority: Priority | str,
-        memory_required: int,
-        **options: Unpack[RequestOptions],
+        memory_required: int | None = None,
+        *,
+        minimum_memory: int | None = None,
+        minimum_quality: float | None = None,
+        levels: Iterable[tuple[float, int]] = (),
+        timeout: float | None = None,
+        no_wait: bool = False,
     ) -> Allocation:
         """Memory for a workload as soon as there is room; blocks until then.
 
         Args:
             workload_type: sets the least quality, and for how long to wait.
             priority: who gives way first, who waits first, and for how long.
-            memory_required: bytes at full quality.
+            memory_required: bytes at full quality; default: what is typical of the type (8, 6 or 12 GiB).
             minimum_memory: bytes that it can shrink to when its target says so; default: its bytes are rigid.
             minimum_quality: the least quality (0..1) to run at, default the type's. With rigid bytes, who would be
                 admitted below it is not.
@@ -99,19 +96,45 @@ class Arbiter:
             Timeout: it has waited for as long as it may.
             Preempted: it was about to get its room, and something more important came.
             ShuttingDown: the arbiter is closed.
-            InvalidDemandError: the arguments contradict each other (a ValueError that says what to write instead).
+            ValueError: no such type or priority; or the arguments contradict each other (InvalidDemandError, which says
+                what to write instead).
         """
-        return self.allocate(_request(workload_type, priority, memory_required, options)).unwrap()
+        request = AllocationRequest(
+            workload_type=_one_of(WorkloadType, workload_type),
+            priority=_one_of(Priority, priority),
+            memory_required=memory_required,
+            minimum_memory=minimum_memory,
+            minimum_quality=minimum_quality,
+            levels=tuple(levels),
+            timeout=timeout,
+            no_wait=no_wait,
+        )
+        return self.allocate(request).unwrap()
 
     async def arequest_allocation(
         self,
         workload_type: WorkloadType | str,
         priority: Priority | str,
-        memory_required: int,
-        **options: Unpack[RequestOptions],
+        memory_required: int | None = None,
+        *,
+        minimum_memory: int | None = None,
+        minimum_quality: float | None = None,
+        levels: Iterable[tuple[float, int]] = (),
+        timeout: float | None = None,  # noqa: ASYNC109 - part of the request: the arbiter refuses it with the reason
+        no_wait: bool = False,
     ) -> Allocation:
         """`request_allocation` that awaits: the event loop goes on meanwhile. Cancelling it gives everything back."""
-        return (await self.aallocate(_request(workload_type, priority, memory_required, options))).unwrap()
+        request = AllocationRequest(
+            workload_type=_one_of(WorkloadType, workload_type),
+            priority=_one_of(Priority, priority),
+            memory_required=memory_required,
+            minimum_memory=minimum_memory,
+            minimum_quality=minimum_quality,
+            levels=tuple(levels),
+            timeout=timeout,
+            no_wait=no_wait,
+        )
+        return (await self.aallocate(request)).unwrap()
 
     def allocate(self, request: AllocationRequest) -> AllocationResult:
         """The same with a request and a result as values.
@@ -183,7 +206,7 @@ class Arbiter:
     def recommended_quality(self, workload_type: WorkloadType | str) -> float:
         """The quality (0..1) that one more small allocation of this type, at priority Normal, would run at now."""
         with self._lock:
-            return self._allocator.quality_for(WorkloadType(workload_type))
+            return self._allocator.quality_for(_one_of(WorkloadType, workload_type))
 
     def state(self) -> ArbiterState:
         """This moment."""
@@ -309,19 +332,12 @@ class Arbiter:
         return self._failure
 
 
-def _request(
-    workload_type: WorkloadType | str, priority: Priority | str, memory_required: int, options: RequestOptions
-) -> AllocationRequest:
-    return AllocationRequest(
-        workload_type=WorkloadType(workload_type),
-        priority=Priority(priority),
-        memory_required=memory_required,
-        minimum_memory=options.get("minimum_memory"),
-        minimum_quality=options.get("minimum_quality"),
-        levels=tuple(options.get("levels") or ()),
-        timeout=options.get("timeout"),
-        no_wait=options.get("no_wait", False),
-    )
+def _one_of(kind: type[_Named], name: _Named | str) -> _Named:
+    try:
+        return kind(name)
+    except ValueError as error:
+        names = ", ".join(str(member.value) for member in kind)
+        raise ValueError(f'"{name}" is no {kind.__name__}; write one of {names}.') from error
 
 
 def _result(answer: Allocation | ArbiterError) -> AllocationResult:

@@ -25,13 +25,14 @@ _BASE_TIMEOUT = ArbiterConfig().allocation_timeout
 class AllocationRequest:
     """What somebody asks an Arbiter for; sizes in bytes, qualities 0..1, times in seconds.
 
-    `memory_required` is wanted at full quality. With `minimum_memory`, or `levels` ((quality, bytes) each), the
-    allocation can shrink down to there, and follows its target; without, its bytes are rigid and only the quality that
-    it is asked for moves. `timeout` is how long to wait for room (None: by type and priority); `no_wait` does not.
+    `memory_required` is wanted at full quality (None: what is typical of the type). With `minimum_memory`, or `levels`
+    ((quality, bytes) each), the allocation can shrink down to there, and follows its target; without, its bytes are
+    rigid and only the quality that it is asked for moves. `timeout` is how long to wait for room (None: by type and
+    priority); `no_wait` does not.
     """
 
     workload_type: WorkloadType
-    memory_required: int
+    memory_required: int | None = None
     priority: Priority = Priority.NORMAL
     minimum_memory: int | None = None
     minimum_quality: float | None = None

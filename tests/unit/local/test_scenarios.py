@@ -1,5 +1,6 @@
 """The reference coordinator's scenarios and tables, as one Arbiter shows them."""
 
+import re
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -122,6 +123,24 @@ def test_an_allocation_says_what_it_is() -> None:
         assert (second.id, second.memory, second.quality_target) == ("llm-2", 2 * GIB, 1.0)
         assert first.created_at <= second.created_at
         assert repr(second) == "<Allocation llm-2 Low quality=1.000 memory=2147483648>"
+
+
+@pytest.mark.parametrize(("kind", "size"), [(LLM, 8), (IMAGE, 6), (VIDEO, 12)])
+def test_who_names_no_size_gets_what_is_typical_of_its_type(kind: str, size: int) -> None:
+    with Arbiter() as arbiter:
+        assert arbiter.request_allocation(kind, "Normal").memory == size * GIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority", "sentence"),
+    [
+        ("Llm", "High", '"Llm" is no WorkloadType; write one of LlmInference, ImageGeneration, VideoGeneration.'),
+        (LLM, "Urgent", '"Urgent" is no Priority; write one of Background, Low, Normal, High, Critical.'),
+    ],
+)
+def test_names_that_are_none_are_refused_with_those_that_are(kind: str, priority: str, sentence: str) -> None:
+    with Arbiter() as arbiter, pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        arbiter.request_allocation(kind, priority)
 
 
 def test_releasing_twice_is_harmless_and_told() -> None:
