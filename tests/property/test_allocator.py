@@ -1,6 +1,5 @@
 """One shared GPU among holders that are slow, silent, repetitive or stubborn, with an account of its own."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -66,15 +65,17 @@ class Sharing(RuleBasedStateMachine):
         self.requests: dict[PodUid, tuple[AllocationRequest, float]] = {}
         self.holders: dict[PodUid, Holder] = {}
         self.released: set[PodUid] = set()
-        self.preempted: dict[PodUid, PodUid] = {}
         self.priorities: dict[PodUid, Priority] = {}
-        self.refusals: dict[type, int] = defaultdict(int)
+        self.shrunk = False
 
     # The shell
 
     def settle(self) -> None:
+        has_cause, self.shrunk = bool(self.requests or self.allocator.behind), False
         for notice in self.allocator.settle(self.now):
             self.take(notice)
+        # Whoever comes in has waited, if only for this one call; who is behind counts with what it holds, more or less.
+        assert not self.shrunk or has_cause or self.allocator.behind, "somebody has to give way for nobody"
 
     def take(self, notice: Notice) -> None:
         match notice:
@@ -85,7 +86,6 @@ class Sharing(RuleBasedStateMachine):
                 self.tell(self.holders[uid], target)
             case Refused(uid, error):
                 request, since = self.requests.pop(uid)
-                self.refusals[type(error)] += 1
                 if isinstance(error, Timeout):
                     assert self.now >= since + error.duration
                 assert not isinstance(error, Preempted) or request.priority.level < Priority.HIGH.level
@@ -93,6 +93,7 @@ class Sharing(RuleBasedStateMachine):
     def tell(self, holder: Holder, target: QualityTarget) -> None:
         last = holder.told[-1]
         assert target.revision >= last.revision
+        self.shrunk |= target.quality < last.quality or target.memory < last.memory
         if target.memory > last.memory:
             holder.grows.append(self.now)
         if target.preempted_by is not None and last.preempted_by is None:
