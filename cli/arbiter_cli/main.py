@@ -31,6 +31,7 @@ COMMANDS = {
     "detect": Command("arbiter_cli.detect", "show this machine's GPUs"),
     "explain": Command("arbiter_cli.explain.command", "say why a pod has its quality, and what would change it"),
     "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
+    "simulate": Command("arbiter_cli.simulate", "show how well placements pack the pods of a trace"),
 }
 
 
