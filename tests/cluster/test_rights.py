@@ -40,7 +40,7 @@ RARE = {
     Right("device-plugin", "patch", "", "events"),
     Right("device-plugin", "get", "", "pods"),  # one that the kubelet asks about before the watch has shown it
 }
-"""Rights for what does not happen here."""
+"""Rights for what need not happen here."""
 
 
 def test_rights_are_given_as_they_are_used(cluster: Cluster) -> None:
@@ -54,7 +54,8 @@ def test_rights_are_given_as_they_are_used(cluster: Cluster) -> None:
     asked = [*requests(cluster)]
     assert [str(right) for right, status in asked if status == 403] == []
     used = {right for right, status in asked}
-    assert granted(cluster) - used == RARE
+    assert granted(cluster) >= RARE
+    assert granted(cluster) - used <= RARE
 
 
 def is_ready(cluster: Cluster) -> bool | None:
