@@ -60,9 +60,9 @@ gpu-check: ## Try the NVML backend, and two processes with real memory, on this 
 	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
 	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
 
-soak: $(READY) binaries ## Run the long tests: a thousand kubelets, one after another; an API server that is away for a minute
+soak: $(READY) binaries ## Run the long tests: 1,000 kubelets, 40 containers, an idle minute, an API server that is away for one
 	@ARBITER_AWAY_SECONDS=60 $(BIN)/pytest -q -k away tests/component/extender/test_outages.py
-	@$(BIN)/pytest -q -s tests/component/deviceplugin/soak_registration.py
+	@$(BIN)/pytest -q -s $(addprefix tests/component/deviceplugin/soak_,$(addsuffix .py,targets idle registration))
 
 fuzz: $(READY) ## Run thousands of spoilt requests and watch events against the extender (make check runs a hundred of each)
 	@$(BIN)/pytest -q --hypothesis-profile=long -k "meets_an_exception or a_watch_tells" tests/component/extender/test_hostile.py

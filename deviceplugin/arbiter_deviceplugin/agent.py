@@ -116,7 +116,7 @@ class Agent:
             names=_names(settings.node, inventory),
             start_wait=settings.start_wait,
             latest=self._pods.asking_of,
-            changed=self._publisher.wake,
+            changed=self._note_change,
         )
         self._plugin = Plugin(
             offer=self._offer,
@@ -250,7 +250,7 @@ class Agent:
         return is_shown
 
     async def _look_at_processes(self) -> bool:
-        """Whether somebody is over or down whose processes may still live."""
+        """Whether the next look is urgent: somebody is over whose processes may live, or begins to live unlimited."""
         # Starts first: a process that is seen of a later one's predecessor would be taken for that start's own.
         released = self._carrier.released()
         alive = await asyncio.to_thread(look, self._settings.proc_dir)
@@ -270,7 +270,7 @@ class Agent:
             self._events.record(notice)
         for ended in self._lifetimes.ended(self._carrier.statuses(), pods, alive):
             await self._carrier.tell(ended)
-        return self._lifetimes.is_waiting
+        return self._lifetimes.is_waiting or self._enforcer.is_awaiting(self._carrier.clock.now())
 
     async def _keep_house(self) -> None:
         """Now and then: what the kubelet says, directories that somebody removed, allocations that nobody has."""
@@ -299,6 +299,12 @@ class Agent:
     async def _publish_when_listed(self) -> None:
         await self._pods_listed.wait()
         await self._publisher.run()
+
+    def _note_change(self) -> None:
+        """After each event of the engine."""
+        self._publisher.wake()
+        if self._enforcer.is_awaiting(self._carrier.clock.now()):
+            self._pods_changed.set()
 
     def _publish_offer(self) -> None:
         slices = offered(

@@ -14,6 +14,9 @@ from arbiter_deviceplugin.inventory import Inventory
 
 _log = logging.getLogger(__name__)
 
+_APPEARS = 30.0
+"""Seconds after its release within which a container's first process is expected."""
+
 
 class Enforcement(StrEnum):
     """The rungs, the firmest first: what happens to a container that takes more than it may hold."""
@@ -57,6 +60,15 @@ class Enforcer:
         self._in_force = {key: size for key, size in self._in_force.items() if key[1] in groups.values()}
         await self._apply(self._records.values())
 
+    def is_awaiting(self, now: float) -> bool:
+        """Whether a container that was let go within the last seconds has no limit yet, since nobody saw its group."""
+        able = self._able()
+        return any(
+            record.released_at is not None and now < record.released_at + _APPEARS and not able.isdisjoint(record.gpus)
+            for uid, record in self._records.items()
+            if uid not in self._groups
+        )
+
     def rung(self, gpu: Gpu) -> Enforcement:
         """What holds on this GPU now, for every container that runs there."""
         wanted = [wish for record in self._records.values() for wish in self._wishes(record) if wish[0] == gpu.uuid]
@@ -73,8 +85,12 @@ class Enforcer:
     def _is_in_force(self, gpu: GpuUuid, group: str | None, size: int) -> bool:
         return group is not None and self._in_force.get((gpu, group)) == size
 
+    def _able(self) -> set[GpuUuid]:
+        """The GPUs whose driver can limit."""
+        return {gpu.uuid for gpu in self._inventory.reading.gpus if gpu.limits is not None}
+
     async def _apply(self, records: Iterable[Record]) -> None:
-        able = {gpu.uuid for gpu in self._inventory.reading.gpus if gpu.limits is not None}
+        able = self._able()
         for gpu, group, size in [wish for record in records for wish in self._wishes(record)]:
             if group is None or gpu not in able or self._is_in_force(gpu, group, size):
                 continue

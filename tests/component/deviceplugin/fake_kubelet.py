@@ -45,6 +45,8 @@ class FakeKubelet(plugin_grpc.RegistrationServicer, resources_grpc.PodResourcesL
         self.endpoints: list[str] = []
         self.devices: dict[str, str] = {}
         self.lists = 0
+        self.asked_in_allocate = 0
+        self._is_allocating = False
         self._servers: list[grpc.aio.Server] = []
         self._streams: set[asyncio.Task[None]] = set()
         self._channel: grpc.aio.Channel | None = None
@@ -113,6 +115,7 @@ class FakeKubelet(plugin_grpc.RegistrationServicer, resources_grpc.PodResourcesL
     async def List(
         self, request: resources_api.ListPodResourcesRequest, context: _Context
     ) -> resources_api.ListPodResourcesResponse:
+        self.asked_in_allocate += self._is_allocating
         answer = resources_api.ListPodResourcesResponse()
         for container in self.containers.values():
             pod = answer.pod_resources.add(name=container.pod, namespace=container.namespace)
@@ -133,12 +136,14 @@ class FakeKubelet(plugin_grpc.RegistrationServicer, resources_grpc.PodResourcesL
             plugin_api.PreferredAllocationRequest(container_requests=[question]), timeout=5
         )
         container.preferred = tuple(preferred.container_responses[0].deviceIDs)
+        self._is_allocating = True
         allocated = await stub.Allocate(
             plugin_api.AllocateRequest(
                 container_requests=[plugin_api.ContainerAllocateRequest(devices_ids=container.preferred)]
             ),
             timeout=5,
         )
+        self._is_allocating = False
         container.ids = container.preferred
         container.allocated = allocated.container_responses[0]
         return container

@@ -88,6 +88,26 @@ async def test_a_pod_whose_kubelet_has_lost_its_books_gets_slices_of_its_gpu_aga
     assert await site.kubelet.prestart(second) == ""
 
 
+async def test_slices_that_a_confused_kubelet_offers_again_are_given_to_nobody_else(site: Site) -> None:
+    await site.add_pod(a_pod("chat"))
+    await site.add_pod(a_pod("posters"))
+    chat = await site.kubelet.admit(site.namespace, "chat", size=4)
+    ids, chat.ids = chat.ids, ()  # whoever asks it for its list in the wrong moment makes it forget what it gave
+
+    posters = await site.kubelet.admit(site.namespace, "posters", size=4)
+
+    assert set(posters.ids).isdisjoint(ids)
+    assert gpus_of(map(SliceId, posters.ids)) == ("GPU-0",)
+
+
+async def test_the_kubelet_is_asked_nothing_while_it_waits_for_slices(site: Site) -> None:
+    await site.add_pod(a_pod("chat"))
+
+    await site.kubelet.admit(site.namespace, "chat", size=4)
+
+    assert site.kubelet.asked_in_allocate == 0
+
+
 async def test_a_pod_stays_on_its_gpu_when_the_kubelet_still_counts_the_slices_of_one_deleted_by_force(
     site: Site,
 ) -> None:

@@ -1,6 +1,7 @@
 """Bytes are free when the processes that held them are gone, and not before."""
 
 import asyncio
+import shutil
 
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantState
@@ -77,6 +78,23 @@ async def test_a_container_that_is_down_keeps_its_grant_for_the_restart(site: Si
     assert (grant.held, grant.movable) == (10 * GIB, False)
     assert await site.kubelet.prestart(chat.container) == ""
     assert chat.engine.target["vramBytes"] == 10 * GIB
+
+
+async def test_after_a_reboot_of_the_node_containers_start_again_with_what_they_had(site: Site) -> None:
+    chat = await site.run(CHAT)
+    await chat.engine.acknowledge()
+    site.agent.kill()
+    site.processes.end(chat.process)
+    shutil.rmtree(site.place.run)  # it is in memory on most hosts
+    await site.kubelet.restart()
+
+    site.agent.start()
+    await site.agent.ready()
+    await eventually(lambda: site.kubelet.healthy, "registration with the new kubelet")
+
+    assert await site.kubelet.prestart(chat.container) == ""
+    assert chat.engine.target["vramBytes"] == 10 * GIB
+    await chat.engine.acknowledge()
 
 
 async def test_the_late_report_of_a_former_starts_end_frees_nothing(site: Site) -> None:

@@ -96,3 +96,20 @@ async def test_where_the_driver_has_no_limits_none_are_set_and_only_measuring_is
     assert backend.limits == []
     assert [enforcer_.rung(gpu) for gpu in (GPU, replace(GPU, use={}))] == [Enforcement.NONE, Enforcement.MONITOR]
     assert enforcer_.rung(replace(GPU, uuid=GpuUuid("other"), limits=Limits.MISC)) == Enforcement.MISC
+
+
+async def test_a_container_that_was_just_let_go_is_looked_for_until_its_group_is_seen() -> None:
+    enforcer_, _ = await enforcer()
+    await enforcer_.follow(running(8))
+    awaited = [enforcer_.is_awaiting(now) for now in (1.1, 30.9, 31.1)]
+    await enforcer_.see({CHAT: "/kubepods/x"})
+    awaited.append(enforcer_.is_awaiting(1.2))
+
+    assert awaited == [True, True, False, False]
+
+
+async def test_nobody_is_looked_for_where_the_driver_has_no_limits() -> None:
+    enforcer_, _ = await enforcer(GPU)
+    await enforcer_.follow(running(8))
+
+    assert not enforcer_.is_awaiting(1.1)
