@@ -22,7 +22,7 @@ from arbiter.client import (
 )
 
 if TYPE_CHECKING:
-    from tests.unit.client.conftest import FakeAgent, Misbehaviour
+    from tests.support.agent import FakeAgent, Misbehaviour
 
 
 def answers(status: int, text: str) -> "Misbehaviour":

@@ -13,7 +13,7 @@ import pytest
 import arbiter.client
 
 if TYPE_CHECKING:
-    from tests.unit.client.conftest import FakeAgent
+    from tests.support.agent import FakeAgent
 
 CHECKOUT = Path(__file__).parents[3]
 JOURNAL = re.compile(

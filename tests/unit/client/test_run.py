@@ -17,7 +17,7 @@ import pytest
 from arbiter_deviceplugin.wrapper import NAME, install
 
 if TYPE_CHECKING:
-    from tests.unit.client.conftest import FakeAgent
+    from tests.support.agent import FakeAgent
 
 PATIENCE = 20.0
 
