@@ -2,20 +2,19 @@
 
 Tiers VRAM <- RAM <- NVMe <- CDN. Imports the core and the standard library; `cdn` alone also imports aiohttp.
 
-=============  ======================================================================================
+=============  ============================================================================================
 `fragment`     what is kept, and the names of the tiers
+`config`       sizes and places, and the stores and the source that they name
 `order`        in which order one tier gives its fragments up: segmented LRU, shared ones last
 `index`        which copy lies where, who holds it, which goes next; every byte accounted for
-`store`        what a tier needs of the thing that keeps its bytes; the store that keeps none
+`store`        what a tier needs of the thing that keeps its bytes, how bytes come in; the store that keeps none
 `files`        the store of files: shared memory or NVMe
-`intake`       bytes that come in are counted and hashed
 `cdn`          fragments over HTTP: ranges, resuming, retries
 `mover`        carries bytes into, between and out of the stores, as the index decides
 `flights`      one job per fragment at a time, however many wait
 `transfers`    what a flight does: find, fetch, bring up
-`assembly`     from a configuration to stores
 `cache`        `FragmentCache`, the thin shell around all that
-=============  ======================================================================================
+=============  ============================================================================================
 """
 
 from arbiter.cache.cache import FragmentCache
@@ -37,10 +36,9 @@ from arbiter.cache.errors import (
 )
 from arbiter.cache.files import FileStore
 from arbiter.cache.fragment import CacheTier, Fragment, FragmentId
-from arbiter.cache.intake import Intake
 from arbiter.cache.lease import Lease
 from arbiter.cache.stats import CacheStats, TierStats
-from arbiter.cache.store import AccountingStore, Content, Source, TierStore, Writer
+from arbiter.cache.store import AccountingStore, Content, Intake, Source, TierStore, Writer
 
 __all__ = [
     "AccountingStore",

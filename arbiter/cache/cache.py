@@ -12,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from arbiter.cache.assembly import find_again, most_open, open_source, open_stores
-from arbiter.cache.config import CacheConfig
+from arbiter.cache.config import CacheConfig, open_source, open_stores
 from arbiter.cache.errors import (
     CacheClosedError,
     CacheConfigError,
@@ -86,7 +85,7 @@ class FragmentCache:
                 for tier, store in self._stores.items()
             }
         )
-        self._mover = Mover(index=self._index, stores=self._stores, lock=self._lock, most_open=most_open())
+        self._mover = Mover(index=self._index, stores=self._stores, lock=self._lock)
         self._flights = Flights(lock=self._lock, parallel=config.parallel_transfers, on_landing=self._seat)
         self._transfers = Transfers(
             index=self._index,
@@ -97,7 +96,7 @@ class FragmentCache:
             room_timeout=config.room_timeout,
         )
         self._closed = False
-        find_again(self._index, self._stores)
+        self._mover.find_again()
 
     def __enter__(self) -> "FragmentCache":
         return self

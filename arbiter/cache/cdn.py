@@ -18,7 +18,7 @@ import aiohttp
 
 from arbiter.cache.errors import CacheClosedError, DamagedFragmentError, FragmentUnavailableError
 from arbiter.cache.fragment import Fragment, digest_of
-from arbiter.cache.intake import Intake
+from arbiter.cache.store import Intake
 
 _log = logging.getLogger(__name__)
 

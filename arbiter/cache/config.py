@@ -1,10 +1,17 @@
-"""The settings of a fragment cache. Imports the standard library only."""
+"""The settings of a fragment cache, and the stores and the source that they name.
 
+Imports the standard library only; the CDN's client, which needs aiohttp, is imported where a CDN is configured.
+"""
+
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from arbiter.cache.errors import CacheConfigError
+from arbiter.cache.files import FileStore
 from arbiter.cache.fragment import CacheTier
+from arbiter.cache.store import AccountingStore, Source, TierStore
 from arbiter.units import GIB
 
 
@@ -52,3 +59,35 @@ class CacheConfig:
     def within(cls, *, vram_budget: int, ram_budget: int) -> "CacheConfig":
         """The cache of an arbiter with these budgets in bytes: half of its VRAM and all of its RAM."""
         return cls(vram_bytes=vram_budget // 2, ram_bytes=ram_budget)
+
+
+def open_stores(config: CacheConfig, given: Mapping[CacheTier, TierStore]) -> dict[CacheTier, TierStore]:
+    """A store for each tier that has a size: the given one, else the one that the configuration names."""
+    return {
+        tier: given[tier] if tier in given else _open_store(config, tier)
+        for tier, capacity in config.capacities.items()
+        if capacity
+    }
+
+
+def open_source(config: CacheConfig) -> Source | None:
+    """The CDN that the configuration names, if it does."""
+    if config.cdn_url is None:
+        return None
+    from arbiter.cache.cdn import Cdn  # noqa: PLC0415 - needs aiohttp, which a cache without a CDN does not
+
+    return Cdn(config.cdn_url)
+
+
+def _open_store(config: CacheConfig, tier: CacheTier) -> TierStore:
+    match tier:
+        case CacheTier.VRAM:
+            return AccountingStore(tier)
+        case CacheTier.RAM if config.ram_directory:
+            return FileStore(config.ram_directory, durable=False)
+        case CacheTier.RAM:
+            shared = Path("/dev/shm")  # noqa: S108 - shared memory; the store makes a directory for this user alone
+            return FileStore.private(shared if shared.is_dir() else Path(tempfile.gettempdir()))
+        case CacheTier.NVME if config.nvme_directory:
+            return FileStore(config.nvme_directory, durable=True)
+    raise CacheConfigError(f"the {tier} tier has a size and no place: write nvme_directory.")

@@ -7,6 +7,7 @@ Imports the standard library only.
 """
 
 import logging
+import resource
 import threading
 import time
 from collections import OrderedDict
@@ -35,16 +36,14 @@ NO_ROOM = (FragmentTooLargeError, TierFullError, StoreError)
 
 
 class Mover:
-    """Works on `index` under `lock`; `most_open` is how many contents are kept open for readers to come."""
+    """Works on `index` under `lock`, and keeps contents open for readers to come."""
 
-    def __init__(
-        self, *, index: CacheIndex, stores: Mapping[CacheTier, TierStore], lock: threading.Lock, most_open: int
-    ) -> None:
+    def __init__(self, *, index: CacheIndex, stores: Mapping[CacheTier, TierStore], lock: threading.Lock) -> None:
         self._index = index
         self._stores = stores
         self._lock = lock
         self._changed = threading.Condition(lock)
-        self._most_open = most_open
+        self._most_open = _most_open()
         self._open: OrderedDict[tuple[CacheTier, FragmentId], Content] = OrderedDict()
         # Always taken from the upper tiers to the lower; reentrant, for what takes all of them and then makes room.
         self._rooms = {tier: threading.RLock() for tier in index.tiers}
@@ -69,6 +68,20 @@ class Mover:
         self._changed.notify_all()
 
     # Everything below is called without the lock
+
+    def find_again(self) -> None:
+        """Take up what an earlier process left, the newest first while it fits; it is checked when it is read."""
+        for tier, store in self._stores.items():
+            kept = []
+            for fragment in reversed(store.scan()):
+                known = self._index.fragment(fragment.id)
+                if fragment.size <= self._index.room(tier) and (known is None or known.size == fragment.size):
+                    self._index.reserve(fragment, tier)
+                    kept.append(fragment)
+                else:
+                    store.delete(fragment.id)
+            for fragment in reversed(kept):  # the eviction order starts with the oldest
+                self._index.commit(fragment.id, tier)
 
     def open(self, fragment: Fragment, tier: CacheTier) -> Content:
         """The content of a copy that the caller has leased, kept open. Raises DamagedFragmentError, StoreError."""
@@ -257,3 +270,9 @@ class Mover:
         with self._lock:
             self._index.finish_leaving(fragment, tier)
             self._changed.notify_all()
+
+
+def _most_open() -> int:
+    """Contents that may be kept open: each takes two descriptors, and half of those of this process are its own."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(limit // 4, 16384) if limit > 0 else 16384

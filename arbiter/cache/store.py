@@ -1,16 +1,16 @@
-"""What a tier needs of the thing that keeps its bytes, and the store that keeps none.
+"""What a tier needs of the thing that keeps its bytes, how bytes come in, and the store that keeps none.
 
 A device's memory, a directory, another machine: whoever brings these few methods is a tier. Imports the standard
 library only.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from arbiter.cache.errors import NoBytesError
-from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId
-from arbiter.cache.intake import Intake
+from arbiter.cache.errors import DamagedFragmentError, NoBytesError
+from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId, digest_of
 
 
 class Content(Protocol):
@@ -53,6 +53,52 @@ class Writer(Protocol):
 
     def abort(self) -> None:
         """Nothing remains of it."""
+
+
+class Intake:
+    """Counts and hashes one fragment's bytes on their way into a writer; used by one thread at a time."""
+
+    def __init__(self, fragment: Fragment, writer: Writer) -> None:
+        self.fragment = fragment
+        self.received = 0
+        """Bytes so far: where a resumed transfer goes on."""
+        self._writer = writer
+        self._hash = hashlib.sha256()
+
+    def write(self, piece: BytesLike) -> None:
+        """The next bytes.
+
+        Raises:
+            DamagedFragmentError: they are more than the fragment has.
+            StoreError: the tier cannot take them.
+        """
+        size = memoryview(piece).nbytes
+        if self.received + size > self.fragment.size:
+            raise DamagedFragmentError(f"fragment {self.fragment.id} is longer than its {self.fragment.size} bytes.")
+        self._hash.update(piece)
+        self._writer.write(piece)
+        self.received += size
+
+    def restart(self) -> None:
+        """The first byte comes next."""
+        self._writer.restart()
+        self._hash = hashlib.sha256()
+        self.received = 0
+
+    def check(self) -> None:
+        """See that all came and that it is what the id says.
+
+        Raises:
+            DamagedFragmentError: it is not.
+        """
+        if self.received != self.fragment.size:
+            raise DamagedFragmentError(
+                f"fragment {self.fragment.id} ended after {self.received} of {self.fragment.size} bytes."
+            )
+        if self._hash.hexdigest() != digest_of(self.fragment.id):
+            raise DamagedFragmentError(
+                f"fragment {self.fragment.id} came with other bytes, sha256:{self._hash.hexdigest()}."
+            )
 
 
 class TierStore(Protocol):

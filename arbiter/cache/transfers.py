@@ -12,9 +12,8 @@ from arbiter.cache.errors import DamagedFragmentError, FragmentUnavailableError,
 from arbiter.cache.flights import Landing
 from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId
 from arbiter.cache.index import CacheIndex
-from arbiter.cache.intake import Intake
 from arbiter.cache.mover import NO_ROOM, Mover
-from arbiter.cache.store import Source, TierStore, Writer
+from arbiter.cache.store import Intake, Source, TierStore, Writer
 
 _log = logging.getLogger(__name__)
 
