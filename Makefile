@@ -60,9 +60,11 @@ gpu-check: ## Try the NVML backend, and two processes with real memory, on this 
 	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
 	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
 
-soak: $(READY) binaries ## Run the long tests: 1,000 kubelets, 40 containers, an idle minute, an API server that is away for one
+soak: $(READY) binaries ## Run the long tests: 1,000 kubelets, 40 containers, 2,000 lives on a real node [SOAK_LIVES=200], ...
 	@ARBITER_AWAY_SECONDS=60 $(BIN)/pytest -q -k away tests/component/extender/test_outages.py
 	@$(BIN)/pytest -q -s $(addprefix tests/component/deviceplugin/soak_,$(addsuffix .py,targets idle registration))
+	@$(BIN)/python -m hack.cluster prepare
+	@$(BIN)/pytest -q -s tests/cluster/soak_lives.py
 
 fuzz: $(READY) ## Run thousands of spoilt requests and watch events against the extender (make check runs a hundred of each)
 	@$(BIN)/pytest -q --hypothesis-profile=long -k "meets_an_exception or a_watch_tells" tests/component/extender/test_hostile.py

@@ -157,6 +157,10 @@ class Cluster:
         """Says whether a component runs."""
         return self._processes.alive(component)
 
+    def pid(self, component: str) -> int:
+        """Returns the process id of a component that runs."""
+        return self._processes.pid(component)
+
     def ready(self, component: str) -> bool:
         """Says whether a component answers that it is ready; of those that cannot be asked, whether it runs."""
         for node in self.nodes:

@@ -56,6 +56,25 @@ async def test_an_acknowledgement_is_on_the_disk_before_it_is_answered(site: Sit
     assert (record.uid, record.acknowledged, record.applied) == (chat.pod.uid, 1, 10 * GIB)
 
 
+LIES = {
+    "a revision that was never told": {"revision": 99, "quality": 0.4, "vramBytes": 4 * GIB},
+    "less than it was told": {"revision": 1, "quality": 0.4, "vramBytes": 0},
+    "a revision of before": {"revision": 0, "quality": 0.4, "vramBytes": 0},
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+async def test_who_acknowledges_what_it_was_not_told_frees_nothing(site: Site, lie: dict[str, float]) -> None:
+    chat = await site.run(HIGH)
+
+    status, _ = await chat.engine.post(json.dumps(lie))
+    await chat.engine.acknowledge()
+
+    assert status == 200
+    grant = await site.eventually_grant(chat.pod, lambda grant: grant.movable, "acknowledged grant")
+    assert (grant.granted, grant.held) == (10 * GIB, 10 * GIB)
+
+
 @pytest.mark.parametrize(
     "body",
     [

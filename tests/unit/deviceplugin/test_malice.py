@@ -167,6 +167,23 @@ async def test_garbage_is_answered_or_waited_for(tmp_path: Path, text: bytes) ->
         await asyncio.gather(sending, return_exceptions=True)
 
 
+async def test_a_full_directory_is_its_own_and_goes_with_it(tmp_path: Path) -> None:
+    async with containers(tmp_path) as (malicious, neighbour):
+        for name in (f".{TARGET_FILE}.new", "quality", "deep/er"):
+            (malicious.path / name).unlink(missing_ok=True)
+            (malicious.path / name).mkdir(parents=True)
+        for number in range(2000):
+            (malicious.path / f"file-{number}").touch()
+
+        with pytest.raises(OSError, match=r"Is a directory|Not permitted|not permitted"):
+            await malicious.directory.tell(told(2))
+        await neighbour.directory.tell(told(2))
+
+        assert (neighbour.path / TARGET_FILE).read_bytes() == told(2).document
+        assert await is_served(malicious)
+    assert not malicious.path.exists()
+
+
 async def test_links_in_the_directory_lead_nowhere(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("of the host")

@@ -1,0 +1,78 @@
+"""Thousands of containers on a real node, one after another (`make soak`): none leaves anything behind."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.cluster.cluster import Cluster
+from hack.observe import Observer
+from tests.cluster.workloads import Workload, as_yaml
+from tests.component.deviceplugin.support import Footprint, footprint_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
+
+NODES, GPUS = 1, "40Gi,40Gi"
+NODE = "gpu-1"
+LIVES = int(os.environ.get("SOAK_LIVES", "2000"))
+WAVE = 20
+PATIENCE = 120.0
+
+
+def test_containers_leave_nothing_behind(cluster: Cluster) -> None:
+    allocation = Workload(name="job", full="3Gi", floor="2Gi")
+    cluster.kubectl("apply", "-f", "-", stdin=as_yaml(allocation.allocation))
+    observer = Observer(cluster)
+    footprints: list[Footprint] = []
+    began = time.monotonic()
+    for wave in range(LIVES // WAVE):
+        pods = [a_pod(f"job-{wave}-{number}") for number in range(WAVE)]
+        cluster.kubectl("create", "-f", "-", stdin=as_yaml(*pods))
+        observer.wait("the wave to end", lambda: ended(cluster), component=f"kubelet/{NODE}", seconds=PATIENCE)
+        cluster.kubectl("delete", "pods", "--all", "--wait=false")
+        if wave in (1, LIVES // WAVE - 1):
+            footprints.append(footprint_of(cluster.pid(f"device-plugin/{NODE}")))
+    print(f"{LIVES} containers in {time.monotonic() - began:.0f} s; {footprints[0]} -> {footprints[-1]}")
+
+    component = f"device-plugin/{NODE}"
+    observer.wait("nothing to be left", lambda: True if not left(cluster) else None, component=component, seconds=180)
+    assert footprints[-1].descriptors <= footprints[0].descriptors + WAVE
+    assert footprints[-1].threads <= footprints[0].threads + 2
+    assert footprints[-1].resident <= footprints[0].resident * 1.2
+
+
+def a_pod(name: str) -> dict[str, Any]:
+    """A container that reads its target, acknowledges it and is done."""
+    pod = Workload(name=name, run_seconds=0.2, apply_seconds=0.0).pod
+    pod["metadata"]["annotations"] = {"arbiter.infernum.io/allocation": "job"}
+    return pod
+
+
+def ended(cluster: Cluster) -> bool | None:
+    """Whether every pod has succeeded; one that failed is nobody's right."""
+    pods = json.loads(cluster.kubectl("get", "pods", "--output=json"))["items"]
+    living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    failed = [pod["metadata"]["name"] for pod in living if pod["status"]["phase"] == "Failed"]
+    assert failed == []
+    return True if living and all(pod["status"]["phase"] == "Succeeded" for pod in living) else None
+
+
+def left(cluster: Cluster) -> dict[str, int]:
+    """What there is of containers that are gone, counted by what it is."""
+    (node,) = cluster.nodes
+    status = json.loads(cluster.kubectl("get", "gpun", NODE, "--output=json"))["status"]
+    counts = {
+        "grants": len(status.get("grants", [])),
+        "slices": len(status.get("slices", [])),
+        "directories and sockets": entries(node.directory / "root" / "run" / "arbiter" / "containers"),
+        "records": entries(node.directory / "agent" / "records"),
+        "allocations": entries(node.directory / "agent" / "allocations"),
+    }
+    return {what: count for what, count in counts.items() if count}
+
+
+def entries(directory: Path) -> int:
+    return len(list(directory.iterdir()))
