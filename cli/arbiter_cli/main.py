@@ -29,6 +29,7 @@ COMMANDS = {
     "device-plugin": Command("arbiter_deviceplugin.main", "offer a node's GPUs and carry targets out there"),
     "crds": Command("arbiter_cli.crds", "print the custom resource definitions"),
     "detect": Command("arbiter_cli.detect", "show this machine's GPUs"),
+    "top": Command("arbiter_cli.top.command", "show who has what of every GPU, live"),
     "explain": Command("arbiter_cli.explain.command", "say why a pod has its quality, and what would change it"),
     "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
     "simulate": Command("arbiter_cli.simulate", "show how well placements pack the pods of a trace"),

@@ -1,7 +1,8 @@
-"""What people's commands read of a cluster: every object once, and the same picture of it that the operator has."""
+"""What people's commands know of a cluster: the same picture of it that the operator has, at one moment."""
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,54 +22,53 @@ from arbiter_operator.rooms import Rooms
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once and kept
 class Snapshot:
-    """The objects of a cluster at one moment, `at` in seconds since the epoch."""
+    """A cluster, all of its pods, and the rooms of its nodes, `at` in seconds since the epoch."""
 
-    pods: tuple[TimedPod, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    reports: tuple[GpuNode, ...] = ()
-    allocations: tuple[GpuAllocation, ...] = ()
-    policies: tuple[QualityPolicy, ...] = ()
+    cluster: Cluster
+    pods: Mapping[ObjectKey, TimedPod]
+    rooms: Rooms
     at: float
-
-    @cached_property
-    def unit(self) -> int:
-        """Bytes of a slice, as the nodes count."""
-        return next((report.status.unit for report in self.reports if report.status.unit), GIB)
-
-    @cached_property
-    def cluster(self) -> Cluster:
-        """What the operator would know of it."""
-        known = Cluster(unit=self.unit)
-        for policy in self.policies:
-            known.policy_applied(policy)
-        for node in self.nodes:
-            known.node_applied(node)
-        for report in self.reports:
-            known.report_applied(report)
-        for allocation in self.allocations:
-            known.allocation_applied(allocation)
-        for pod in self.pods:
-            known.pod_applied(pod)
-        return known
-
-    @cached_property
-    def rooms(self) -> Rooms:
-        """The nodes' rooms for newcomers."""
-        return Rooms(unit=self.unit)
 
     @cached_property
     def queue(self) -> tuple[Queued, ...]:
         """Everybody who waits for room, oldest first."""
         return tuple(queued(self.cluster, self.rooms, self.at))
 
-    def pod(self, key: ObjectKey) -> TimedPod | None:
-        """A pod of any kind."""
-        return next((pod for pod in self.pods if pod.key == key), None)
-
     def seen(self, pod: TimedPod) -> GpuPod | None:
         """The pod as Arbiter sees it; None where it asks for no GPU memory."""
         known = self.cluster.pod(pod.uid)
         return None if known is None else known.seen
+
+
+def unit_of(reports: Iterable[GpuNode]) -> int:
+    """Bytes of a slice, as the nodes count."""
+    return next((report.status.unit for report in reports if report.status.unit), GIB)
+
+
+def snapshot_of(
+    *,
+    pods: Iterable[TimedPod] = (),
+    nodes: Iterable[Node] = (),
+    reports: Iterable[GpuNode] = (),
+    allocations: Iterable[GpuAllocation] = (),
+    policies: Iterable[QualityPolicy] = (),
+    at: float,
+) -> Snapshot:
+    """The cluster in which these objects are."""
+    known, everybody = tuple(reports), {pod.key: pod for pod in pods}
+    unit = unit_of(known)
+    cluster = Cluster(unit=unit)
+    for policy in policies:
+        cluster.policy_applied(policy)
+    for node in nodes:
+        cluster.node_applied(node)
+    for report in known:
+        cluster.report_applied(report)
+    for allocation in allocations:
+        cluster.allocation_applied(allocation)
+    for pod in everybody.values():
+        cluster.pod_applied(pod)
+    return Snapshot(cluster=cluster, pods=everybody, rooms=Rooms(unit=unit), at=at)
 
 
 async def read_snapshot(access: Access) -> Snapshot:
@@ -85,4 +85,6 @@ async def read_snapshot(access: Access) -> Snapshot:
         client.list(GPU_ALLOCATIONS, within=within),
         client.list(QUALITY_POLICIES, within=within),
     )
-    return Snapshot(pods=pods, nodes=nodes, reports=reports, allocations=allocations, policies=policies, at=time.time())
+    return snapshot_of(
+        pods=pods, nodes=nodes, reports=reports, allocations=allocations, policies=policies, at=time.time()
+    )

@@ -77,9 +77,9 @@ async def _answers(access: Access, subject: Subject) -> Sequence[Answer]:
 async def _pod(access: Access, subject: Subject) -> Explanation:
     key = ObjectKey(access.namespace, subject.name)
     snapshot, events = await asyncio.gather(read_snapshot(access), read_events(access, "Pod", key))
-    pod = snapshot.pod(key)
+    pod = snapshot.pods.get(key)
     if pod is None:
-        names = [pod.metadata.name for pod in snapshot.pods if pod.metadata.namespace == key.namespace]
+        names = [known.name for known in snapshot.pods if known.namespace == key.namespace]
         raise missing(subject, names, where=f" in namespace {key.namespace}")
     answer = explain_one(snapshot, pod, events=happenings(events, now=snapshot.at))
     if answer is not None:

@@ -28,7 +28,7 @@ def explain_maker(snapshot: Snapshot, made: Made) -> Group:
     """Its pods, and why those that are missing were refused."""
     current = _current(made.through)
     uids = {maker.metadata.uid for maker in made.through}
-    pods = [pod for pod in snapshot.pods if any(owner.uid in uids for owner in pod.metadata.owner_references)]
+    pods = [pod for pod in snapshot.pods.values() if any(owner.uid in uids for owner in pod.metadata.owner_references)]
     live = [pod for pod in pods if not pod.is_finished and not pod.is_terminating]
     rows, worst = explain_several(snapshot, live)
     wanted = _wanted(made)

@@ -93,7 +93,7 @@ def explain_allocation(snapshot: Snapshot, allocation: GpuAllocation, *, events:
     namespace, name = allocation.metadata.namespace, allocation.metadata.name
     pods = [
         pod
-        for pod in snapshot.pods
+        for pod in snapshot.pods.values()
         if pod.metadata.namespace == namespace
         and (seen := snapshot.seen(pod)) is not None
         and seen.frozen.allocation == name

@@ -8,7 +8,7 @@ from arbiter.demand import DemandRequest, resolve
 from arbiter.units import GIB, MIB, parse_bytes, slices_for
 from arbiter.workload import MemoryPressure, Priority, Resize, WorkloadType
 from arbiter_cli.kinds import TimedPod
-from arbiter_cli.snapshot import Snapshot
+from arbiter_cli.snapshot import Snapshot, snapshot_of
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import FrozenDemand, TargetGrant
@@ -34,6 +34,7 @@ class Site:
         self._nodes: list[Node] = []
         self._gpus: dict[str, list[dict[str, Any]]] = {}
         self._grants: dict[str, list[dict[str, Any]]] = {}
+        self._slices: dict[str, list[dict[str, Any]]] = {}
         self._conditions: dict[str, list[dict[str, Any]]] = {}
         self._allocations: list[GpuAllocation] = []
         self._policies: list[QualityPolicy] = []
@@ -65,6 +66,7 @@ class Site:
         allocation: str | None = None,
         target: tuple[str, int] | None = None,
         granted: int | None = None,
+        quality: str | None = None,
         held: int | None = None,
         measured: int | None = None,
         state: str = "Movable",
@@ -78,7 +80,10 @@ class Site:
         unschedulable: str | None = None,
         **status: Any,
     ) -> "Site":
-        """A pod, chat's unless said otherwise; without a target it waits. Sizes in MiB where they are numbers."""
+        """A pod, chat's unless said otherwise; without a target it waits. Sizes in MiB where they are numbers.
+
+        `quality` is what it may use now where that is not its target.
+        """
         namespace, _, name = key.partition("/")
         request = DemandRequest(
             workload_type=WorkloadType(kind),
@@ -98,9 +103,17 @@ class Site:
             self._grants.setdefault(str(node), []).append(
                 {"podUID": f"uid-{name}", "namespace": namespace, "pod": name, "container": "engine"}
                 | {"gpus": list(gpus), "granted": None if state == "Gated" else size * MIB}
-                | {"held": (size if held is None else held) * MIB, "quality": float(target[0])}
+                | {
+                    "held": (size if held is None else held) * MIB,
+                    "quality": None if state == "Gated" else float(quality or target[0]),
+                }
                 | {"applied": size * MIB, "measured": None if measured is None else measured * MIB}
                 | {"movable": state == "Movable", "state": state, "revision": revision, "waiting": state == "Gated"}
+            )
+            self._slices.setdefault(str(node), []).extend(
+                {"namespace": namespace, "pod": name, "container": "engine", "gpu": gpu}
+                | {"slices": slices_for(demand.floor, unit=GIB)}
+                for gpu in gpus
             )
         conditions = [{"type": "PodScheduled", "status": "False", "message": unschedulable}] if unschedulable else []
         units = str(slices_for(demand.floor, unit=GIB) * demand.gpu_count)
@@ -166,18 +179,19 @@ class Site:
                         "agentVersion": "0.1.0",
                         "gpus": gpus,
                         "grants": self._grants.get(name, []),
+                        "slices": self._slices.get(name, []),
                         "conditions": self._conditions.get(name, []),
                     },
                 }
             )
             for name, gpus in self._gpus.items()
         ]
-        return Snapshot(
-            pods=tuple(self._pods),
-            nodes=tuple(self._nodes),
-            reports=tuple(reports),
-            allocations=tuple(self._allocations),
-            policies=tuple(self._policies),
+        return snapshot_of(
+            pods=self._pods,
+            nodes=self._nodes,
+            reports=reports,
+            allocations=self._allocations,
+            policies=self._policies,
             at=NOW.timestamp(),
         )
 

@@ -2,6 +2,8 @@
 
 from arbiter_cli.explain.several import explain_one
 from arbiter_cli.explain.text import as_text
+from arbiter_cli.top.lines import lines
+from arbiter_cli.top.view import Sort, Viewer, chosen
 from arbiter_kube.api.objects import ObjectKey
 from hack.cluster.paths import REPOSITORY
 from tests.unit.cli.cluster import demo
@@ -17,8 +19,13 @@ def shown(command: str) -> str:
 def test_explanations_are_as_shown() -> None:
     snapshot = demo().snapshot()
     for namespace, name in (("team-a", "chat-x2k8q"), ("team-c", "render-0")):
-        pod = snapshot.pod(ObjectKey(namespace, name))
-        assert pod is not None
+        pod = snapshot.pods[ObjectKey(namespace, name)]
         answer = explain_one(snapshot, pod)
         assert answer is not None
         assert shown(f"arbiter explain pod/{name} -n {namespace}") == as_text(answer)
+
+
+def test_the_table_of_top_is_as_shown() -> None:
+    seen = Viewer().view(demo().snapshot())
+    written = [line.text for line in lines(chosen(seen, namespace=None, sort=Sort.GPU))]
+    assert shown("arbiter top").splitlines()[1:] == written

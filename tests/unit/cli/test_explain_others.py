@@ -48,7 +48,7 @@ def test_an_empty_gpu_that_is_ill() -> None:
 
 def allocation_text(site: Site) -> str:
     snapshot = site.snapshot()
-    return as_text(explain_allocation(snapshot, snapshot.allocations[0]))
+    return as_text(explain_allocation(snapshot, next(iter(snapshot.cluster.allocations.values()))))
 
 
 def test_an_allocation_is_told_by_its_pods_and_the_one_that_is_worst_off() -> None:

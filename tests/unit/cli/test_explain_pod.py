@@ -15,8 +15,7 @@ from tests.unit.cli.cluster import Site, demo, event
 
 def explained(site: Site, key: str, *events: Event) -> PodExplanation:
     snapshot = site.snapshot()
-    pod = snapshot.pod(ObjectKey(*key.split("/")))
-    assert pod is not None
+    pod = snapshot.pods[ObjectKey(*key.split("/"))]
     answer = explain_one(snapshot, pod, events=happenings(events, now=snapshot.at))
     assert isinstance(answer, PodExplanation)
     return answer

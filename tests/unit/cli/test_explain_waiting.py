@@ -14,8 +14,7 @@ NO_ROOM = "0/1 nodes are available: 1 no GPU with room for the floor."
 
 def explained(site: Site, key: str) -> WaitingExplanation:
     snapshot = site.snapshot()
-    pod = snapshot.pod(ObjectKey(*key.split("/")))
-    assert pod is not None
+    pod = snapshot.pods[ObjectKey(*key.split("/"))]
     answer = explain_one(snapshot, pod)
     assert isinstance(answer, WaitingExplanation)
     return answer
