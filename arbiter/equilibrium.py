@@ -1,7 +1,7 @@
 """The quality equilibrium: one price per GPU, from which every member's quality and memory follow.
 
 A pure function of the members, without memory: two leaders, or one before and after a restart, decide the same.
-Imports the standard library only.
+Formulas and a worked example: docs/quality.md. Imports the standard library only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -156,7 +156,10 @@ def _least(member: Member) -> int:
 
 
 def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Balance:
-    """`solve` in exact fractions: bottleneck after bottleneck, the dearest GPU's price is final for its members."""
+    """`solve` in exact fractions: bottleneck after bottleneck, the dearest GPU's price is final for its members.
+
+    The order is that of max-min fair flow control (Bertsekas and Gallager, Data Networks, 6.5.2), with prices for rates.
+    """
     gpus = {gpu: _Gpu(capacity=capacity) for gpu, capacity in capacities.items()}
     qualities: dict[PodUid, Fraction] = {}
     curve_of = curves_under(policy)

@@ -1,4 +1,4 @@
-"""The examples of docs/library.md run, and print what the page says that they print."""
+"""The examples of the pages under docs/ run, and print what the page says that they print."""
 
 import tempfile
 import threading
@@ -10,8 +10,12 @@ import pytest
 from tests.support.agent import FakeAgent
 from tests.support.snippets import ROOT, Section, run_section, sections
 
-PAGE = ROOT / "docs" / "library.md"
-SECTIONS = [section for section in sections(PAGE) if section.runs]
+SECTIONS = [
+    pytest.param(page, section, id=f"{page.stem}: {section.title}")
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for section in sections(page)
+    if section.runs
+]
 
 
 @pytest.fixture
@@ -39,9 +43,9 @@ def _publish_after_acknowledgement(agent: FakeAgent, is_over: threading.Event) -
 
 
 @pytest.mark.usefixtures("container")
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+@pytest.mark.parametrize(("page", "section"), SECTIONS)
 def test_the_examples_print_what_the_page_says(
-    section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_section(section, PAGE)
+    run_section(section, page)
