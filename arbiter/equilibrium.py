@@ -158,7 +158,7 @@ def _least(member: Member) -> int:
 def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Balance:
     """`solve` in exact fractions: bottleneck after bottleneck, the dearest GPU's price is final for its members.
 
-    The order is that of max-min fair flow control (Bertsekas and Gallager, Data Networks, 6.5.2), with prices for rates.
+    The order is that of max-min fair flow control (Bertsekas and Gallager, Data Networks, 6.5.2): prices for rates.
     """
     gpus = {gpu: _Gpu(capacity=capacity) for gpu, capacity in capacities.items()}
     qualities: dict[PodUid, Fraction] = {}
