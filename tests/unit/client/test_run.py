@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 
 # Says when it starts and is asked to end. The file `crashes` holds how many starts fail, `stubborn` makes it refuse to
-# stop, `orphan` leaves a process in a session of its own behind; up once `up` is there.
+# stop, `orphan` leaves a process in a session of its own behind; up once `up` is there, then it answers on --port.
 ENGINE = """
-import os, pathlib, signal, subprocess, sys, time
-place = pathlib.Path(__file__).parent
+import http.server, os, pathlib, signal, subprocess, sys, threading, time
+place = pathlib.Path(os.environ["PLACE"])
 def say(text):
     with (place / "journal").open("a") as journal:
         journal.write(text + "\\n")
@@ -45,6 +46,15 @@ if crashes.exists() and int(crashes.read_text()):
     sys.exit(9)
 while not (place / "up").exists():
     time.sleep(0.01)
+class Up(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+if "--port" in sys.argv:
+    server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Up)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 print("engine is listening", flush=True)
 while True:
     time.sleep(0.05)
@@ -68,9 +78,17 @@ class Bench:
 
     def start(self, *flags: str, script: str = "engine.py") -> subprocess.Popen[str]:
         options = ("--set", "--share={gpu_fraction}", "--ready-log", "is listening", "--min-interval", "0s", *flags)
+        return self.run(*options, sys.executable, "-S", str(self.place / script))
+
+    def run(self, *words: str) -> subprocess.Popen[str]:
+        """arbiter-run with these options and command; programs are found in the engine's directory too."""
         self.process = subprocess.Popen(
-            [str(self._wrapper), *options, sys.executable, "-S", str(self.place / script)],
-            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "ARBITER_DIR": str(self._directory)},
+            [str(self._wrapper), *words],
+            env={
+                "PATH": f"{self.place}:{Path(sys.executable).parent}:/usr/bin:/bin",
+                "ARBITER_DIR": str(self._directory),
+                "PLACE": str(self.place),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -113,6 +131,60 @@ def revisions(agent: "FakeAgent") -> list[object]:
 
 def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+ENGINES = {
+    "vllm": (
+        "vllm serve org/7b --port {port}",
+        "serve org/7b --port {port} --gpu-memory-utilization=0.7530 --tensor-parallel-size=1 --max-model-len=auto",
+        "serve org/7b --port {port} --gpu-memory-utilization=0.5000 --tensor-parallel-size=1 --max-model-len=auto",
+    ),
+    "comfyui": (
+        "python3 -S {place}/ComfyUI/main.py --port {port}",
+        "--port {port} --reserve-vram=2.97",
+        "--port {port} --reserve-vram=6.00",
+    ),
+    "diffusers": (
+        "--engine diffusers --ready-log listening python3 -S {place}/draw.py",
+        "--memory-fraction=0.7113 --offload=model",
+        "--memory-fraction=0.4583 --offload=model",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "first", "second"), ENGINES.values(), ids=ENGINES.keys())
+def test_a_known_engine_that_crashes_starts_slowly_and_refuses_to_stop_follows_its_target(
+    bench: Bench, running_agent: "FakeAgent", command: str, first: str, second: str
+) -> None:
+    names = {"port": str(free_port()), "place": str(bench.place)}
+    for path in ("vllm", "ComfyUI/main.py", "draw.py"):
+        program = bench.place / path
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!{sys.executable} -S\n{ENGINE}")
+        program.chmod(0o755)
+    started, again = (f"started {line.format(**names)}" for line in (first, second))
+    bench.note("crashes", "1")
+
+    process = bench.run("--min-interval", "0s", "--grace", "0.3s", *command.format(**names).split())
+    bench.wait_for(started, started)
+    assert revisions(running_agent) == []
+    bench.note("up")
+    eventually(lambda: revisions(running_agent) == [1], "first acknowledgement")
+    bench.note("stubborn")
+    running_agent.publish(2, quality=0.6, gpuFraction=0.5, vramBytes=6 << 30)
+
+    bench.wait_for(started, started, "told SIGTERM", again)
+    eventually(lambda: revisions(running_agent) == [1, 2], "second acknowledgement")
+    (bench.place / "stubborn").unlink()
+    process.terminate()
+    assert bench.end()[0] == 7
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_an_engine_acknowledges_its_target_once_it_is_up(bench: Bench, running_agent: "FakeAgent") -> None:
