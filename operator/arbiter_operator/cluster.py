@@ -219,7 +219,7 @@ class Cluster:
         if report is None:
             return None
         if name not in self._states:
-            policy = self.policy_of(name)
+            policy, policy_name = self._in_force(name)
             here = [self._pods[uid] for uid in sorted(self._on_node.get(name, ()))]
             self._states[name] = NodeState(
                 name=name,
@@ -228,8 +228,8 @@ class Cluster:
                 ending={
                     known.seen.uid: at.timestamp() for known in here if (at := known.raw.metadata.deletion_timestamp)
                 },
-                policy=Policy() if policy is None else policy.spec.policy(),
-                policy_name="" if policy is None else policy.metadata.name,
+                policy=policy,
+                policy_name=policy_name,
             )
         return self._states[name]
 
@@ -274,8 +274,17 @@ class Cluster:
         self.changed_allocations.update(key for key in self.allocations if not self._of_allocation.get(key))
 
     def _policies_changed(self) -> None:
-        self._states.clear()
-        self.mark_everything()
+        """Has the nodes looked at on which another policy is in force now, and everything that demands follow from."""
+        self.mark_policies()
+        self.changed_allocations.update(self.allocations)
+        for name in self.reports:
+            state = self._states.get(name)
+            if state is None or self._in_force(name) != (state.policy, state.policy_name):
+                self._node_changed(name)
+
+    def _in_force(self, name: NodeName) -> tuple[Policy, str]:
+        policy = self.policy_of(name)
+        return (Policy(), "") if policy is None else (policy.spec.policy(), policy.metadata.name)
 
     def mark_everything(self) -> None:
         """Has everything looked at."""
@@ -287,10 +296,6 @@ class Cluster:
 def allocation_key(pod: GpuPod) -> ObjectKey | None:
     """The allocation that a pod names."""
     return None if pod.frozen.allocation is None else ObjectKey(pod.namespace, pod.frozen.allocation)
-
-
-def _ending(pods: Iterable[Pod]) -> dict[PodUid, float]:
-    return {pod.uid: at.timestamp() for pod in pods if (at := pod.metadata.deletion_timestamp) is not None}
 
 
 def _is_older(one: Pod | GpuAllocation | QualityPolicy, other: Pod | GpuAllocation | QualityPolicy) -> bool:

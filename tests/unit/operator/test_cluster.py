@@ -136,6 +136,16 @@ def test_a_policy_that_changes_has_every_node_looked_at() -> None:
     assert (state.policy.mode, state.policy_name) == ("LlmFirst", "default")
 
 
+def test_a_policy_of_other_nodes_leaves_a_node_alone() -> None:
+    cluster = filled()
+    cluster.policy_applied(policy())
+    before = cluster.node_state(NodeName("gpu-1"))
+    looked_at(cluster)
+    cluster.policy_applied(policy("demo", nodeSelector={"pool": "demo"}, weight=1, mode="LlmFirst"))
+    assert looked_at(cluster)[0] == set()
+    assert cluster.node_state(NodeName("gpu-1")) is before
+
+
 def test_labels_choose_the_policy_of_a_node() -> None:
     cluster = filled()
     cluster.policy_applied(policy())
