@@ -21,7 +21,7 @@ HANDLER = "pods"
 LOOKUP_SECONDS = 1.5
 """For each of at most two reads; the API server waits 5 s for the answer."""
 
-_FORBIDDEN = 403
+_FORBIDDEN, _UNAVAILABLE = 403, 503
 
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 """Any other text stands for no object, and in a URL perhaps for something else: nothing for the whole list."""
@@ -65,8 +65,9 @@ class PodAdmission:
         except NotFound:
             return Named(name=name, found=None, others=await self._others(namespace))
         except KubeError as error:
-            raise RefusedError(
-                f'pod {namespace}/{pod.metadata.name}: GpuAllocation "{name}" cannot be read now; try again.'
+            raise kopf.AdmissionError(
+                f'pod {namespace}/{pod.metadata.name}: GpuAllocation "{name}" cannot be read now; try again.',
+                code=_UNAVAILABLE,
             ) from error
         return Named(name=name, found=found)
 
