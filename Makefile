@@ -14,9 +14,11 @@ COMPONENT_WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 2 )))
 NODES ?= 1
 GPUS  ?= 12Gi
 ONLY  ?=
+SEED  ?=
+SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests bench gpu-check soak fuzz binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +53,10 @@ component: $(READY) binaries ## Run tests against a real API server, scheduler a
 cluster-tests: $(READY) ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
 	@$(BIN)/python -m hack.cluster prepare
 	@$(BIN)/pytest -q tests/cluster
+
+chaos: $(READY) ## Let everything happen to a real cluster at once [SECONDS=3600, with partitions of 60 s; SEED=… repeats]
+	@$(BIN)/python -m hack.cluster prepare
+	@ARBITER_CHAOS_SECONDS=$(SECONDS) ARBITER_CHAOS_SEED=$(SEED) $(BIN)/pytest -q -s tests/cluster/test_chaos.py
 
 bench: $(READY) ## Run the benchmarks, each beside its yardstick [ONLY=equilibrium: those whose name holds the word]
 	@$(BIN)/pytest -q -p benchmark --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=min,median,rounds \

@@ -5,13 +5,13 @@ the engines that make the promises. Imports the standard library only.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 _LINE = re.compile(
     r"^journal (?P<time>\d+\.\d{6}) (?P<kind>\w+)"
-    r"(?: revision=(?P<revision>\d+) quality=(?P<quality>[\d.]+) vramBytes=(?P<vram>\d+))?$",
+    r"(?: revision=(?P<revision>\d+) quality=(?P<quality>[\d.]+) vramBytes=(?P<vram>\d+) gpus=(?P<gpus>\S+))?$",
     re.MULTILINE,
 )
 
@@ -35,6 +35,7 @@ class Step:
     revision: int = 0
     quality: float = 0.0
     vram: int = 0
+    gpus: tuple[str, ...] = ()
 
 
 def parse(log: str) -> list[Step]:
@@ -46,6 +47,7 @@ def parse(log: str) -> list[Step]:
             revision=int(line["revision"] or 0),
             quality=float(line["quality"] or 0),
             vram=int(line["vram"] or 0),
+            gpus=tuple(filter(None, (line["gpus"] or "").split(","))),
         )
         for line in _LINE.finditer(log)
     ]
@@ -61,7 +63,16 @@ class Peak:
 
 
 def peak_use(journals: Mapping[str, Iterable[Step]]) -> Peak:
-    """The most bytes that these containers, all on one GPU, might use at one instant.
+    """The most bytes that these containers, all on one GPU, might use at one instant."""
+    peak = Peak()
+    for time, may_use in use_over_time(journals):
+        if (now := sum(may_use.values())) > peak.vram:
+            peak = Peak(vram=now, time=time, holders=dict(may_use))
+    return peak
+
+
+def use_over_time(journals: Mapping[str, Iterable[Step]]) -> Iterator[tuple[float, Mapping[str, int]]]:
+    """The bytes that each container might use after each step of any of them, in the order of time.
 
     A container may use what it was told from the moment it reads it, and what it used before until it has applied
     the new size. A container that starts has nothing yet, whatever its process before had.
@@ -70,7 +81,6 @@ def peak_use(journals: Mapping[str, Iterable[Step]]) -> Peak:
         ((step, name) for name, journal in journals.items() for step in journal), key=lambda entry: entry[0].time
     )
     may_use: dict[str, int] = {}
-    peak = Peak()
     for step, name in steps:
         if step.kind is StepKind.TOLD:
             may_use[name] = max(may_use.get(name, 0), step.vram)
@@ -78,6 +88,4 @@ def peak_use(journals: Mapping[str, Iterable[Step]]) -> Peak:
             may_use[name] = step.vram
         elif step.kind in (StepKind.STARTED, StepKind.RELEASED):
             may_use.pop(name, None)
-        if (now := sum(may_use.values())) > peak.vram:
-            peak = Peak(vram=now, time=step.time, holders=dict(may_use))
-    return peak
+        yield step.time, may_use

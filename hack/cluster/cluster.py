@@ -7,11 +7,13 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hack.cluster import binaries, cgroups, gpus, images, packages
+from hack.cluster.command import run
 from hack.cluster.controlplane import POD_NETWORK, Component, ControlPlane, Place, Ports
 from hack.cluster.errors import ClusterError, ComponentError, SizeError
 from hack.cluster.installation import RESOURCE, Installation
@@ -152,6 +154,28 @@ class Cluster:
     def start(self, component: str) -> None:
         """Starts a component as it was started before, unless it runs; does not wait until it is ready."""
         self._processes.start_again(component)
+
+    def pause(self, component: str) -> None:
+        """Stops a component where it stands; raises ComponentError if it does not run."""
+        os.kill(self._processes.pid(component), signal.SIGSTOP)
+
+    def resume(self, component: str) -> None:
+        """Lets a paused component go on."""
+        os.kill(self._processes.pid(component), signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def partition(self) -> Iterator[None]:
+        """Keeps everything in the cluster's network from the API server meanwhile; the host still reaches it.
+
+        Packets vanish, as on a broken network: nobody is told.
+        """
+        rule = ("INPUT", "-i", "lo", "-p", "tcp", "--dport", str(Ports().apiserver), "-j", "DROP")
+        iptables = (*self._network.enter, "iptables", "--wait")
+        run([*iptables, "--insert", *rule], seconds=_END_SECONDS)
+        try:
+            yield
+        finally:
+            run([*iptables, "--delete", *rule], seconds=_END_SECONDS)
 
     def alive(self, component: str) -> bool:
         """Says whether a component runs."""

@@ -22,7 +22,11 @@ class Manner(StrEnum):
 
     HONEST = "honest"
     SILENT = "silent"  # applies, never acknowledges
-    LYING = "lying"  # acknowledges at once, goes on using what it first got
+    LYING = "lying"  # acknowledges all the same, goes on using what it first got
+    REPEATING = "repeating"  # acknowledges everything twice
+
+
+_ACKNOWLEDGEMENTS = {Manner.HONEST: 1, Manner.SILENT: 0, Manner.LYING: 1, Manner.REPEATING: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +80,28 @@ class Engine:
         self._say_started()
         for target in watch_quality():
             self._journal("told", target)
-            if self._settings.manner is Manner.LYING:
-                self._used = self._used or target.vram_bytes
-                self._acknowledge(target, remark=f", still using {_mib(self._used)}")
-            else:
-                self._apply(target)
-                if self._settings.manner is Manner.HONEST:
-                    self._acknowledge(target, remark="")
+            time.sleep(self._settings.apply_seconds)
+            remark = self._apply(target)
+            for _ in range(_ACKNOWLEDGEMENTS[self._settings.manner]):
+                self._acknowledge(target, remark=remark)
 
     def release(self, why: str) -> None:
         """Say that nothing is in use from now on."""
         self._journal("released")
         _say(f"released {_mib(self._used)} after {time.monotonic() - self._started:.1f}s: {why}")
 
-    def _apply(self, target: QualityTarget) -> None:
-        time.sleep(self._settings.apply_seconds)
+    def _apply(self, target: QualityTarget) -> str:
+        """Use what the target says, or what a liar uses; returns what is to be remarked of it."""
+        if self._settings.manner is Manner.LYING:
+            self._used = self._used or target.vram_bytes
+            self._journal("applied", target)
+            return f", still using {_mib(self._used)}"
         self._used = target.vram_bytes
         self._journal("applied", target)
         context = context_of(target.quality, full=self._settings.context)
         kv = kv_factor(target.quality, pressure=target.pressure)
         _say(f"{_head(target)} context {context} kv {kv} applied after {self._settings.apply_seconds:g}s")
+        return ""
 
     def _acknowledge(self, target: QualityTarget, *, remark: str) -> None:
         if target.acknowledge():
@@ -111,12 +117,15 @@ class Engine:
         _say(f"started {settings.manner}, applies after {settings.apply_seconds:g}s, runs until {until}")
 
     def _journal(self, step: str, target: QualityTarget | None = None) -> None:
-        """One line for whoever reconstructs which container might use which bytes at which instant."""
+        """One line for whoever reconstructs which container might use which bytes of which GPUs at which instant."""
         if self._settings.journal:
-            what = (
-                f" revision={target.revision} quality={target.quality} vramBytes={target.vram_bytes}" if target else ""
-            )
+            what = "" if target is None else self._grant(step, target)
             _say(f"journal {time.time():.6f} {step}{what}")
+
+    def _grant(self, step: str, target: QualityTarget) -> str:
+        vram = self._used if step == "applied" else target.vram_bytes
+        gpus = ",".join(target.gpus)
+        return f" revision={target.revision} quality={target.quality} vramBytes={vram} gpus={gpus}"
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ class Chronicle:
     def __init__(self, cluster: Cluster) -> None:
         self._roots = [node.directory / "root" / "var" / "log" / "pods" for node in cluster.nodes]
         self._files: dict[Path, TextIO] = {}
-        self._texts: dict[str, str] = defaultdict(str)
+        self._steps: dict[str, list[Step]] = defaultdict(list)
         self._seen_alive: dict[str, float] = {}
         self._alive: set[str] = set()
         self._lock = threading.Lock()
@@ -48,16 +48,11 @@ class Chronicle:
         """The steps of every container that ever ran, by pod UID; the last one of those that ended is their release."""
         with self._lock:
             self._read()
-            return {uid: self._with_its_end(uid, parse(text)) for uid, text in self._texts.items()}
-
-    def last_told(self, uid: str) -> Step | None:
-        """The last grant that a container read."""
-        steps = self.journals().get(uid, [])
-        return next((step for step in reversed(steps) if step.kind is StepKind.TOLD), None)
+            return {uid: self._with_its_end(uid, steps) for uid, steps in self._steps.items()}
 
     def _with_its_end(self, uid: str, steps: list[Step]) -> list[Step]:
         if not steps or uid in self._alive or steps[-1].kind is StepKind.RELEASED:
-            return steps
+            return [*steps]
         ended = max(steps[-1].time, self._seen_alive.get(uid, 0.0))
         return [*steps, Step(time=ended, kind=StepKind.RELEASED)]
 
@@ -75,12 +70,16 @@ class Chronicle:
             for path in sorted(root.glob("*_*_*/engine/*.log")):
                 if path not in self._files:
                     self._files[path] = path.open(encoding="utf-8")
-        for path, file in self._files.items():
+        for path, file in [*self._files.items()]:
+            is_there = path.exists()
             uid = path.parent.parent.name.rsplit("_", 1)[1]
             while (line := file.readline()).endswith("\n"):
                 # The runtime writes `time stream tag text`.
-                self._texts[uid] += line.split(" ", 3)[3]
+                self._steps[uid] += parse(line.split(" ", 3)[3])
             file.seek(file.tell() - len(line.encode()))
+            if not is_there:
+                file.close()
+                del self._files[path]
 
 
 def pods_with_engines() -> set[str]:

@@ -25,6 +25,7 @@ class Workload:
     minimum: float | None = None
     levels: tuple[tuple[float, str], ...] = ()
     resize: str = "InPlace"
+    shrink_grace: str | None = None
     gpu_count: int = 1
     manner: str = "honest"
     apply_seconds: float = 0.1
@@ -45,7 +46,7 @@ class Workload:
         vram: dict[str, Any] = {"full": self.full, "floor": self.floor}
         if self.levels:
             vram["levels"] = [{"quality": quality, "vram": size} for quality, size in self.levels]
-        return {
+        spec = {
             "workloadType": self.workload_type,
             "priority": self.priority,
             "vram": {name: value for name, value in vram.items() if value is not None},
@@ -57,6 +58,7 @@ class Workload:
             "resize": self.resize,
             "gpuCount": self.gpu_count,
         }
+        return spec if self.shrink_grace is None else {**spec, "shrinkGrace": self.shrink_grace}
 
     @property
     def demand(self) -> Demand:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[3]
 JOURNAL = re.compile(
     r"journal (\d+\.\d{6}) (started|told|applied|acknowledged|released)"
-    r"(?: revision=(\d+) quality=([\d.]+) vramBytes=(\d+))?\n"
+    r"(?: revision=(\d+) quality=([\d.]+) vramBytes=(\d+) gpus=(\S+))?\n"
 )
 
 
@@ -110,11 +110,11 @@ def test_the_journal_has_each_step_in_order_with_exact_bytes(running_agent: "Fak
     printed += engine.terminate()[1].splitlines(keepends=True)
     steps = [match.groups() for line in printed if (match := JOURNAL.fullmatch(line))]
     assert [step[1:] for step in steps] == [
-        ("started", None, None, None),
-        ("told", "1", "0.904", "9705619456"),
-        ("applied", "1", "0.904", "9705619456"),
-        ("acknowledged", "1", "0.904", "9705619456"),
-        ("released", None, None, None),
+        ("started", None, None, None, None),
+        ("told", "1", "0.904", "9705619456", "GPU-0"),
+        ("applied", "1", "0.904", "9705619456", "GPU-0"),
+        ("acknowledged", "1", "0.904", "9705619456", "GPU-0"),
+        ("released", None, None, None, None),
     ]
     times = [float(step[0]) for step in steps]
     assert times == sorted(times)
@@ -142,15 +142,25 @@ def test_a_silent_engine_applies_and_never_acknowledges(running_agent: "FakeAgen
 
 
 @pytest.mark.parametrize("flags", [["--lie"], ["--manner=lying"]])
-def test_a_lying_engine_acknowledges_at_once_and_keeps_what_it_first_got(
+def test_a_lying_engine_acknowledges_and_keeps_what_it_first_got(
     running_agent: "FakeAgent", engines: Engines, flags: list[str]
 ) -> None:
-    engine = engines.start(*flags, "--apply-seconds=3600", "--no-journal")
-    engine.lines(2)
+    engine = engines.start(*flags, "--apply-seconds=0")
+    engine.lines(6)
     running_agent.publish(2, quality=0.6, vramBytes=4 << 30)
-    assert engine.line() == "quality 0.600 4096Mi revision 2 acknowledged, still using 9256Mi\n"
-    assert without_time(engine.terminate()[1]) == "released 9256Mi after Ts: SIGTERM\n"
+    told, applied, _, acknowledged = engine.lines(4)
+    assert (told.split()[2], told.split()[5]) == ("told", f"vramBytes={4 << 30}")
+    assert (applied.split()[2], applied.split()[5]) == ("applied", f"vramBytes={9256 << 20}")
+    assert acknowledged == "quality 0.600 4096Mi revision 2 acknowledged, still using 9256Mi\n"
+    assert without_time(engine.terminate()[1]).endswith("released 9256Mi after Ts: SIGTERM\n")
     assert running_agent.applied[-1] == {"revision": 2, "quality": 0.6, "vramBytes": 4 << 30}
+
+
+def test_a_repeating_engine_acknowledges_everything_twice(running_agent: "FakeAgent", engines: Engines) -> None:
+    engine = engines.start("--manner=repeating", "--apply-seconds=0", "--no-journal")
+    assert engine.lines(4)[2:] == ["quality 0.904 9256Mi revision 1 acknowledged\n"] * 2
+    engine.terminate()
+    assert [report["revision"] for report in running_agent.applied] == [1, 1]
 
 
 def test_sigterm_ends_an_engine_that_is_busy_applying(running_agent: "FakeAgent", engines: Engines) -> None:

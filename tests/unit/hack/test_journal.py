@@ -9,12 +9,12 @@ def test_a_log_is_read_line_by_line_and_everything_else_is_passed_over() -> None
     log = (
         "started honest, applies after 0.3s, runs until SIGTERM\n"
         "journal 12.000001 started\n"
-        "journal 12.500000 told revision=2 quality=0.904 vramBytes=9705619456\n"
+        "journal 12.500000 told revision=2 quality=0.904 vramBytes=9705619456 gpus=GPU-0,GPU-1\n"
         "quality 0.904 9256Mi revision 2 acknowledged\n"
     )
     assert parse(log) == [
         Step(time=12.000001, kind=StepKind.STARTED),
-        Step(time=12.5, kind=StepKind.TOLD, revision=2, quality=0.904, vram=9705619456),
+        Step(time=12.5, kind=StepKind.TOLD, revision=2, quality=0.904, vram=9705619456, gpus=("GPU-0", "GPU-1")),
     ]
 
 

@@ -1,0 +1,67 @@
+"""What befalls the processes: each fault lasts a while and is over when its function returns."""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hack.cluster.cluster import Cluster
+
+API_SERVER = "kube-apiserver"
+DOWN_SECONDS = 2.0
+AWAY_SECONDS = 6.0
+"""Until a device plugin that was started again has registered."""
+
+
+class Kind(StrEnum):
+    """How."""
+
+    KILL = "kill -9"
+    PAUSE = "pause"
+    PARTITION = "partition"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One, of `seconds`; a partition keeps everybody from the API server."""
+
+    kind: Kind
+    component: str
+    seconds: float
+
+    def happen(self, cluster: Cluster) -> None:
+        """Returns when it is over."""
+        match self.kind:
+            case Kind.KILL:
+                cluster.kill(self.component)
+                time.sleep(self.seconds)
+                cluster.start(self.component)
+            case Kind.PAUSE:
+                cluster.pause(self.component)
+                time.sleep(self.seconds)
+                cluster.resume(self.component)
+            case Kind.PARTITION:
+                with cluster.partition():
+                    time.sleep(self.seconds)
+
+
+def faults(components: list[str], chance: random.Random, *, partition_seconds: float) -> Iterator[tuple[Fault, Fault]]:
+    """Two that happen at once, for ever: each process is killed and paused once before any is again."""
+    while True:
+        deck = [
+            *(Fault(kind=Kind.KILL, component=one, seconds=DOWN_SECONDS) for one in components),
+            *(Fault(kind=Kind.PAUSE, component=one, seconds=chance.uniform(1, 8)) for one in components),
+            Fault(kind=Kind.PARTITION, component=API_SERVER, seconds=partition_seconds),
+        ]
+        if len(deck) % 2:
+            deck.append(Fault(kind=Kind.PARTITION, component=API_SERVER, seconds=chance.uniform(1, 8)))
+        chance.shuffle(deck)
+        while deck:
+            first = deck.pop()
+            # Of two faults of one process the second might find it gone.
+            other = next((one for one in deck if one.component != first.component), None)
+            if other is None:
+                break
+            deck.remove(other)
+            yield first, other

@@ -1,0 +1,164 @@
+"""Random life and random faults, at once: whatever happens, no byte is held twice and everything converges.
+
+What happened is read from the API server and from the containers, and held against rules and a solver of the tests'
+own (`chaos/checker.py`). Measured use is what the containers' journals say, so that liars are found out.
+
+One failure is the kubelet's own: a pod whose admission it was just asking the device plugin about when that was
+killed ends as UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller would. And the
+kubelet waits for up to half a minute before it asks an API server again that was away: the time to converge begins
+when it has heard.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from hack.cluster.cluster import Cluster
+from tests.cluster.audit import audited
+from tests.cluster.chaos import checker
+from tests.cluster.chaos.api import Api, UnavailableError
+from tests.cluster.chaos.faults import AWAY_SECONDS, Fault, Kind, faults
+from tests.cluster.chaos.history import Moment, PodSeen
+from tests.cluster.chaos.life import Life
+from tests.cluster.chaos.meter import Meter
+from tests.cluster.chaos.recorder import Recorder
+from tests.cluster.chronicle import Chronicle
+
+SECONDS = float(os.environ.get("ARBITER_CHAOS_SECONDS", "200"))
+SEED = int(os.environ.get("ARBITER_CHAOS_SEED") or random.randrange(10**6))
+LONG_SECONDS = 600.0
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS + 600)]
+
+NODES, GPUS = 2, "12Gi,24Gi"
+CHANGES = 12
+CONVERGED_SECONDS = 30.0
+KUBELET_SECONDS = 75.0
+PARTITION_SECONDS = 60.0 if SECONDS >= LONG_SECONDS else 10.0
+
+VICTIMS = [
+    "operator",
+    "extender",
+    "arbiter-scheduler",
+    "device-plugin/gpu-1",
+    "device-plugin/gpu-2",
+    "kubelet/gpu-1",
+    "kubelet/gpu-2",
+    "kube-apiserver",
+]
+
+
+@dataclass(slots=True)
+class Chaos:
+    """The cluster, who lives in it, and what befell it."""
+
+    cluster: Cluster
+    life: Life
+    recorder: Recorder
+    happened: list[tuple[float, Fault]] = field(default_factory=list)
+    evicted: set[str] = field(default_factory=set)
+
+    def round(self, faults: tuple[Fault, Fault], chance: random.Random) -> None:
+        """Changes while two faults happen, and then calm until everything has converged."""
+        for fault in faults:
+            print(f"{time.time():.1f} {fault.kind} {fault.component} for {fault.seconds:.1f} s", flush=True)
+            self.happened.append((time.time(), fault))
+        with ThreadPoolExecutor() as pool:
+            ends = [pool.submit(fault.happen, self.cluster) for fault in faults]
+            for _ in range(CHANGES):
+                self.life.change()
+                time.sleep(chance.uniform(0.0, 0.6))
+        for end in ends:
+            end.result()
+        self.converge()
+
+    def converge(self) -> None:
+        """Returns once everybody has what follows from who is there."""
+        self._wait("the kubelets follow", checker.unheard_by_a_kubelet, seconds=KUBELET_SECONDS)
+        self._wait("all have converged", self._differences, seconds=CONVERGED_SECONDS)
+
+    def _wait(self, what: str, missing: Callable[[Moment], Iterable[str]], *, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while differences := self._look(missing):
+            late = time.monotonic() > deadline
+            assert not late, f"seed {SEED}: not within {seconds:g} s that {what}: {differences}"
+            time.sleep(0.5)
+
+    def _look(self, missing: Callable[[Moment], Iterable[str]]) -> list[str]:
+        try:
+            return [*missing(self.recorder.moment())]
+        except UnavailableError as error:
+            return [f"the API server does not answer: {error}"]
+
+    def _differences(self, now: Moment) -> Iterator[str]:
+        self._let_evicted_go(now)
+        for pod in now.pods.values():
+            if pod.name in self.life.alive and pod.phase == "Failed" and self.is_excused(pod):
+                print(f"{pod.name} was being admitted when its device plugin was killed: made anew", flush=True)
+                self.life.make_anew(pod.name)
+        yield from checker.unheard_by_a_kubelet(now)
+        yield from checker.not_converged(now, prompt=self.life.prompt)
+
+    def _let_evicted_go(self, now: Moment) -> None:
+        """Who goes though nobody here sent it away was evicted, as the end of the test makes sure."""
+        staying = {pod.name for pod in now.pods.values() if not pod.terminating}
+        for name in sorted({*self.life.alive} - staying):
+            self.evicted.add(name)
+            self.life.forget(name)
+
+    def is_excused(self, pod: PodSeen) -> bool:
+        """Whether the kubelet asked about the pod while its node's device plugin was killed and away."""
+        plugin = f"device-plugin/{pod.node}"
+        return pod.reason == "UnexpectedAdmissionError" and any(
+            fault.kind is Kind.KILL and fault.component == plugin and at - 1 <= pod.time <= at + AWAY_SECONDS
+            for at, fault in self.happened
+        )
+
+
+def test_whatever_happens_no_byte_is_held_twice_and_everything_converges(cluster: Cluster) -> None:
+    print(f"seed {SEED}: `make chaos SECONDS={SECONDS:g} SEED={SEED}` repeats these changes and faults", flush=True)
+    chance = random.Random(SEED)
+    api, deals = Api(cluster.control_plane), faults(VICTIMS, chance, partition_seconds=PARTITION_SECONDS)
+    end = time.monotonic() + SECONDS
+    with (
+        Chronicle(cluster) as chronicle,
+        Meter(cluster, chronicle),
+        Recorder(api, chronicle, log=cluster.directory / "logs" / "history.jsonl") as recorder,
+    ):
+        chaos = Chaos(cluster, Life(api, chance), recorder)
+        while time.monotonic() < end:
+            chaos.round(next(deals), chance)
+        history = recorder.history()
+
+    wrong = [
+        *checker.byte_held_twice(history),
+        *checker.promised_twice(history),
+        *checker.target_out_of_bounds(history),
+        *checker.told_out_of_bounds(history),
+        *checker.told_backwards(history),
+        *checker.pod_failed(history, excused=chaos.is_excused),
+    ]
+    assert wrong == [], f"seed {SEED}"
+    assert chaos.evicted <= evictions(cluster)
+    assert evicted_without_cause(cluster, chaos) == []
+    assert len(history.journals) >= len(chaos.happened)
+
+
+def evictions(cluster: Cluster) -> set[str]:
+    """The pods that the operator evicted, by the API server's own record."""
+    asked = (event for event in audited(cluster) if event["objectRef"].get("subresource") == "eviction")
+    done = (event for event in asked if event["responseStatus"]["code"] == 201 and "dryRun" not in event["requestURI"])
+    return {event["objectRef"]["name"] for event in done}
+
+
+def evicted_without_cause(cluster: Cluster, chaos: Chaos) -> list[str]:
+    """Who keeps to the rules is evicted for a more important newcomer only."""
+    lines = [line for line in cluster.log("operator").read_text().splitlines() if "pod evicted" in line]
+    return [
+        line for line in lines if " for=" not in line and any(f"default/{one} " in line for one in chaos.life.prompt)
+    ]
