@@ -82,13 +82,16 @@ def node_status(facts: NodeFacts, *, before: GpuNodeStatus | None, now: datetime
 
 
 def unreadable_status(before: GpuNodeStatus | None, *, why: str, now: datetime) -> GpuNodeStatus:
-    """The status while an agent that has just started cannot read any GPU: what was known before, none of it usable."""
+    """The status while an agent that has just started cannot read any GPU: what was known before, and that none can.
+
+    No GPU is called unhealthy for it: pods of a lost GPU are evicted, and an agent that cannot see a driver is no sign
+    that containers cannot. Nothing is placed there, since the kubelet is offered nothing.
+    """
     known = before or GpuNodeStatus()
-    gpus = [gpu.model_copy(update={"healthy": False, "reason": why, "used": None}) for gpu in known.gpus]
     ready = _false("Ready", "GpusUnreadable", f"no VRAM is offered, because no GPU can be read: {why}")
     was = {condition.type: condition for condition in known.conditions}
     conditions = was | {ready.type: _dated(ready, was.get(ready.type), now=now)}
-    return known.model_copy(update={"gpus": gpus, "conditions": list(conditions.values())})
+    return known.model_copy(update={"conditions": list(conditions.values())})
 
 
 def without_use(status: GpuNodeStatus) -> GpuNodeStatus:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 NODES, GPUS = 1, "40Gi,48Gi"
 NODE = "gpu-1"
 CROWD = 40
-PATIENCE = 90.0
+PATIENCE = 180.0
 BEFORE_THE_RESTART = 5
 
 
