@@ -34,6 +34,9 @@ SIZES = (("10Gi", "4Gi"), ("6Gi", "1843Mi"), ("12Gi", "3Gi"), ("20Gi", "8Gi"), (
 WIDE = 7
 """Every so many pods one asks for all GPUs of a node, which few nodes have free."""
 
+QUEUE = "node-queue"
+"""The one node of the pods of `Cluster.add_queue`."""
+
 _AT_ONCE = 48
 
 
@@ -78,6 +81,17 @@ class Cluster:
         pods = (_manifest(a_waiting_pod(f"{scheduler}-{number}"), scheduler=scheduler) for number in range(count))
         await self._together(self.client.create(PODS, pod, namespace="default") for pod in pods)
 
+    async def add_queue(self, count: int, *, scheduler: str) -> None:
+        """Waiting pods that may go to one node only, where units suffice for two of them, but GPUs for one."""
+        await self._add_node(QUEUE)
+        self._bound[QUEUE] = []
+        await self._report(QUEUE)
+        wide = (a_pod(f"queue-{number}").gpus(5).sizes(full="14Gi", floor="14Gi") for number in range(count))
+        for pod in wide:
+            manifest = _manifest(pod, scheduler=scheduler)
+            manifest["spec"]["nodeSelector"] = {"example.com/node": QUEUE}
+            await self.client.create(PODS, manifest, namespace="default")
+
     async def _together(self, calls: Iterable[Awaitable[object]]) -> None:
         limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -91,7 +105,7 @@ class Cluster:
 
     async def _add_node(self, name: str) -> None:
         offered = {"cpu": "128", "memory": "1024Gi", "pods": "250", VRAM_RESOURCE: str(24 * GPUS)}
-        labels = {f"example.com/label-{number}": f"value-{number}" for number in range(12)}
+        labels = {f"example.com/label-{number}": f"value-{number}" for number in range(12)} | {"example.com/node": name}
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready"}
         status = {"capacity": offered, "allocatable": offered, "conditions": [ready]}
         await self.client.create(NODES, {"metadata": {"name": name, "labels": labels}, "status": status})

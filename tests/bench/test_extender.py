@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from arbiter_kube.api import SCHEDULER_NAME
 from arbiter_kube.api.resources import PODS
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.client import Selection
+from arbiter_kube.client.store import identity_of
 from hack.cluster import binaries
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.installation import scheduler_config
 from hack.cluster.paths import REPOSITORY
 from hack.cluster.process import Processes
-from tests.bench.extender_site import Cluster, Scheduler, cpu_seconds, percentile, resident
-from tests.component.extender.support import Extender, free_port
+from tests.bench.extender_site import QUEUE, Cluster, Scheduler, cpu_seconds, percentile, resident
+from tests.component.extender.support import Extender, eventually, free_port
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -37,6 +39,7 @@ NODES = int(os.environ.get("ARBITER_BENCH_NODES", "100"))
 BOUND = int(os.environ.get("ARBITER_BENCH_PODS", str(4 * NODES)))
 ANSWER = os.environ.get("ARBITER_BENCH_FILTER_ANSWER", "best")
 CALLS = 1000
+TURNS = 20
 SAMPLE = min(NODES, 500 if NODES >= 5000 else 420)
 """How many names kube-scheduler would send if it looked at a part of the nodes."""
 
@@ -75,12 +78,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         runner.run(cluster.grow(nodes=NODES, pods=BOUND))
         log = tmp_path_factory.mktemp("extender") / "log"
         extender = Extender(plane.admin_kubeconfig, log=log, flags=("--filter-answer", ANSWER))
+        extender.start()
+        runner.run(extender.ready())
         yield Bench(plane, cluster, extender, runner.run)
         extender.stop()
         runner.run(client.close())
 
 
 def test_from_start_to_ready(bench: Bench, say: Say) -> None:
+    bench.extender.stop()
     started = time.perf_counter()
     bench.extender.start()
     bench.run(bench.extender.ready())
@@ -122,6 +128,18 @@ def test_pods_scheduled_per_second(bench: Bench, say: Say, tmp_path: Path) -> No
         f"{count} pods: {with_us:.0f} scheduled a second, {alone:.0f} without an extender: {with_us / alone:.2f} x; "
         f"{used:.1f} ms of the extender's CPU for each"
     )
+
+
+def test_freed_room_is_used(bench: Bench, say: Say, tmp_path: Path) -> None:
+    """One node, one pod on it, more that wait for it: seconds from each deletion until the next pod is bound.
+
+    kube-scheduler's back-off is its own; no operator wakes anybody.
+    """
+    bench.run(bench.cluster.add_queue(TURNS + 1, scheduler=SCHEDULER_NAME))
+    with _kube_scheduler(bench, SCHEDULER_NAME, tmp_path):
+        waits = bench.run(_turns(bench))
+    shown = "/".join(f"{percentile(waits, share):.3f}" for share in (0.5, 0.9, 1.0))
+    say(f"{BOUND} pods: the next pod is bound {shown} s after a deletion (p50/p90/longest of {len(waits)})")
 
 
 def test_four_times_the_pods_cost_a_call_no_more(bench: Bench, say: Say) -> None:
@@ -182,6 +200,12 @@ async def _change(bench: Bench, count: int) -> None:
 def _schedule(bench: Bench, scheduler: str, count: int, directory: Path) -> float:
     """Pods per second from the first Binding to the last; all wait when kube-scheduler starts."""
     bench.run(bench.cluster.add_waiting_pods(count, scheduler=scheduler))
+    with _kube_scheduler(bench, scheduler, directory):
+        return float(bench.run(_rate(bench, scheduler, count)))
+
+
+@contextmanager
+def _kube_scheduler(bench: Bench, scheduler: str, directory: Path) -> Iterator[None]:
     config = yaml.safe_load(scheduler_config(bench.plane.admin_kubeconfig))
     config["profiles"] = [{"schedulerName": scheduler}]
     # Its own limit of 50 calls a second would hide everything else; the extender binds with its own connection.
@@ -194,9 +218,32 @@ def _schedule(bench: Bench, scheduler: str, count: int, directory: Path) -> floa
     program = str(binaries.directory() / "kube-scheduler")
     processes.start("kube-scheduler", (program, f"--config={directory / f'{scheduler}.yaml'}", "--secure-port=0"))
     try:
-        return float(bench.run(_rate(bench, scheduler, count)))
+        yield
     finally:
         processes.stop("kube-scheduler")
+
+
+async def _turns(bench: Bench) -> list[float]:
+    """How long each pod waited for the end of the one before it."""
+    waits, last = [], await _at_the_end(bench)
+    for _ in range(TURNS):
+        await asyncio.sleep(0.5)  # until all others have been refused, and wait
+        started = time.perf_counter()
+        await bench.cluster.client.delete(PODS, last, namespace="default", grace=0)
+        last = await _at_the_end(bench)
+        waits.append(time.perf_counter() - started)
+    return waits
+
+
+async def _at_the_end(bench: Bench) -> str:
+    """The pod that the queue has led to its node."""
+    there = Selection(field_selector=f"spec.nodeName={QUEUE}")
+
+    async def look() -> str | None:
+        items = (await bench.cluster.client.page(PODS, there, limit=1)).items
+        return identity_of(items[0]).name if items else None
+
+    return await eventually(look, f"pod on {QUEUE}")
 
 
 async def _rate(bench: Bench, scheduler: str, count: int) -> float:
