@@ -46,6 +46,7 @@ class FakeKubelet(plugin_grpc.RegistrationServicer, resources_grpc.PodResourcesL
         self.devices: dict[str, str] = {}
         self.lists = 0
         self.asked_in_allocate = 0
+        self.refusals = 0
         self._is_allocating = False
         self._servers: list[grpc.aio.Server] = []
         self._streams: set[asyncio.Task[None]] = set()
@@ -91,6 +92,9 @@ class FakeKubelet(plugin_grpc.RegistrationServicer, resources_grpc.PodResourcesL
 
     async def Register(self, request: plugin_api.RegisterRequest, context: _Context) -> plugin_api.Empty:
         """Dials back before it answers, as the real one does."""
+        if self.refusals:
+            self.refusals -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
         assert request.version == "v1beta1"
         assert request.resource_name == "arbiter.infernum.io/vram"
         channel = grpc.aio.insecure_channel(f"unix://{self.plugins / request.endpoint}", options=_OPTIONS)

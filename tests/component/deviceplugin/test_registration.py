@@ -38,6 +38,18 @@ async def test_a_kubelet_that_was_away_for_a_while_is_waited_for(site: Site) -> 
     await eventually(lambda: len(site.kubelet.healthy) == 24, "registration with the new kubelet")
 
 
+async def test_a_kubelet_that_listens_and_refuses_is_asked_again(site: Site) -> None:
+    site.kubelet.refusals = 3
+    await site.kubelet.restart()
+
+    await eventually(lambda: len(site.kubelet.healthy) == 24, "registration")
+
+    assert site.kubelet.refusals == 0
+    failed = await site.agent.metric("arbiter_registration_total", result="failed")
+    assert failed is not None
+    assert failed >= 3
+
+
 async def test_a_gpu_that_fails_takes_only_its_own_slices_with_it_and_comes_back(site: Site) -> None:
     site.place.write_gpus(gpu(0), gpu(1, healthy=False, reason="XID 79"))
     await eventually(lambda: site.kubelet.healthy == {f"GPU-0::{n}" for n in range(12)}, "GPU-1 unhealthy")
