@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -238,7 +238,5 @@ def _told(target: Target) -> tuple[float, int]:
     return float(target.quality), target.vram
 
 
-Sharing.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+Sharing.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestSharing = Sharing.TestCase

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import hypothesis.strategies as st
 import msgspec
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from arbiter.ids import GpuUuid, NodeName, PodUid
@@ -255,6 +255,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(
-    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestLedger.settings = settings(max_examples=80, stateful_step_count=60)

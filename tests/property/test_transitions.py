@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -268,7 +268,5 @@ class Transitions(RuleBasedStateMachine):
         self.world.check_restores()
 
 
-Transitions.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+Transitions.TestCase.settings = settings(max_examples=80, stateful_step_count=50)
 TestTransitions = Transitions.TestCase
