@@ -31,6 +31,7 @@ COMMANDS = {
     "detect": Command("arbiter_cli.detect", "show this machine's GPUs"),
     "top": Command("arbiter_cli.top.command", "show who has what of every GPU, live"),
     "explain": Command("arbiter_cli.explain.command", "say why a pod has its quality, and what would change it"),
+    "doctor": Command("arbiter_cli.doctor.command", "check an installation, and say what mends it"),
     "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
     "simulate": Command("arbiter_cli.simulate", "show how well placements pack the pods of a trace"),
 }

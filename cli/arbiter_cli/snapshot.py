@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,10 +22,11 @@ from arbiter_operator.rooms import Rooms
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what follows from it is worked out once and kept
 class Snapshot:
-    """A cluster, all of its pods, and the rooms of its nodes, `at` in seconds since the epoch."""
+    """A cluster, all of its pods and nodes, and the rooms of its nodes, `at` in seconds since the epoch."""
 
     cluster: Cluster
     pods: Mapping[ObjectKey, TimedPod]
+    nodes: Collection[Node]
     rooms: Rooms
     at: float
 
@@ -55,12 +56,12 @@ def snapshot_of(
     at: float,
 ) -> Snapshot:
     """The cluster in which these objects are."""
-    known, everybody = tuple(reports), {pod.key: pod for pod in pods}
+    known, hosts, everybody = tuple(reports), tuple(nodes), {pod.key: pod for pod in pods}
     unit = unit_of(known)
     cluster = Cluster(unit=unit)
     for policy in policies:
         cluster.policy_applied(policy)
-    for node in nodes:
+    for node in hosts:
         cluster.node_applied(node)
     for report in known:
         cluster.report_applied(report)
@@ -68,7 +69,7 @@ def snapshot_of(
         cluster.allocation_applied(allocation)
     for pod in everybody.values():
         cluster.pod_applied(pod)
-    return Snapshot(cluster=cluster, pods=everybody, rooms=Rooms(unit=unit), at=at)
+    return Snapshot(cluster=cluster, pods=everybody, nodes=hosts, rooms=Rooms(unit=unit), at=at)
 
 
 async def read_snapshot(access: Access) -> Snapshot:

@@ -54,7 +54,13 @@ class Feed:
 
     def snapshot(self) -> Snapshot:
         """How things stand."""
-        return Snapshot(cluster=self._cluster, pods=self._pods.objects, rooms=self._rooms, at=time.time())
+        return Snapshot(
+            cluster=self._cluster,
+            pods=self._pods.objects,
+            nodes=self._nodes.objects.values(),
+            rooms=self._rooms,
+            at=time.time(),
+        )
 
     @property
     def is_complete(self) -> bool:

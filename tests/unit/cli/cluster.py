@@ -137,14 +137,6 @@ class Site:
         )
         return self
 
-    def plain_pod(self, key: str) -> "Site":
-        """A pod that has nothing to do with GPUs."""
-        namespace, _, name = key.partition("/")
-        self._pods.append(
-            _read(TimedPod, {"metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}"}, "spec": {}})
-        )
-        return self
-
     def allocation(self, key: str, *, status: dict[str, Any] | None = None, **spec: Any) -> "Site":
         """A GpuAllocation, chat's unless said otherwise."""
         namespace, _, name = key.partition("/")
@@ -161,11 +153,35 @@ class Site:
         self._policies.append(QualityPolicy.model_validate({"metadata": {"name": name}, "spec": spec}))
         return self
 
-    def condition(self, node: str, kind: str, status: str, message: str = "") -> "Site":
+    def condition(self, node: str, kind: str, status: str, message: str = "", *, reason: str = "Said") -> "Site":
         """What a node's agent says of it as a whole."""
         self._conditions.setdefault(node, []).append(
-            {"type": kind, "status": status, "reason": "Said", "message": message, "lastTransitionTime": before(60)}
+            {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": before(60)}
         )
+        return self
+
+    def resource(self, node: str, name: str, count: str) -> "Site":
+        """What somebody offers on a node."""
+        (known,) = [one for one in self._nodes if one.name == node]
+        known.status.allocatable[name] = count
+        return self
+
+    def using(self, key: str, node: str, resource: str) -> "Site":
+        """A pod that uses what somebody else offers."""
+        namespace, _, name = key.partition("/")
+        container = {"name": "main", "resources": {"limits": {resource: "1"}}}
+        body = {
+            "metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}"},
+            "spec": {"nodeName": node, "containers": [container]},
+        }
+        self._pods.append(_read(TimedPod, body))
+        return self
+
+    def drift(self, node: str, pod: str, gpu: str) -> "Site":
+        """The kubelet gave the pod another GPU."""
+        for grant in self._grants[node]:
+            if grant["pod"] == pod:
+                grant["gpus"] = [gpu]
         return self
 
     def snapshot(self) -> Snapshot:

@@ -1,5 +1,7 @@
 """What docs/cli.md shows is what the commands print."""
 
+from arbiter_cli.doctor.command import as_text as checks_as_text
+from arbiter_cli.doctor.command import judged
 from arbiter_cli.explain.several import explain_one
 from arbiter_cli.explain.text import as_text
 from arbiter_cli.top.lines import lines
@@ -7,6 +9,7 @@ from arbiter_cli.top.view import Sort, Viewer, chosen
 from arbiter_kube.api.objects import ObjectKey
 from hack.cluster.paths import REPOSITORY
 from tests.unit.cli.cluster import demo
+from tests.unit.cli.test_doctor import healthy, offered_twice
 
 DOCS = (REPOSITORY / "docs" / "cli.md").read_text()
 
@@ -29,3 +32,7 @@ def test_the_table_of_top_is_as_shown() -> None:
     seen = Viewer().view(demo().snapshot())
     written = [line.text for line in lines(chosen(seen, namespace=None, sort=Sort.GPU))]
     assert shown("arbiter top").splitlines()[1:] == written
+
+
+def test_the_checks_of_doctor_are_as_shown() -> None:
+    assert shown("arbiter doctor") == checks_as_text(judged(healthy(snapshot=offered_twice().snapshot()))).plain
