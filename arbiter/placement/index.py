@@ -29,7 +29,7 @@ OFFERS = 200_000
 FEWEST = 100
 """From how many members on those who come are expected to be like those who run."""
 
-DRIFT = 0.2
+DRIFT = 0.1
 """How far those who run may drift from those who are expected (total variation of their shares) before it is learnt."""
 
 PATIENCE = 64
