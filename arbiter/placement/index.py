@@ -7,12 +7,13 @@ library only.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from fractions import Fraction
 from heapq import nsmallest
 from typing import NamedTuple
 
+from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, OwnerUid
 from arbiter.placement.census import Census, drift, typical
 from arbiter.placement.load import GpuLoad, Kind, NodeLoad, Wish, linked
@@ -77,26 +78,33 @@ class _Option:
     loss: Fraction | None = None
 
 
+class _Alike(NamedTuple):
+    """What newcomers have in common to whom nodes offer the same; models and memory are asked about at the end."""
+
+    wish: Wish
+    cpu: int
+    owner: OwnerUid | None
+
+
 @dataclass(slots=True)
 class _Sort:
     """Newcomers that are alike, and what nodes have for them.
 
-    `changed` are the nodes that were not looked at since they changed, `options` those of nodes that were among the
-    best, `asked` is the number of the last question about them.
+    `changed` are the nodes that were not looked at since they changed, `options` by demand those of nodes that were
+    among the best, `asked` is the number of the last question about them.
     """
 
-    newcomer: Newcomer
-    wish: Wish
+    alike: _Alike
     changed: set[NodeName]
     offers: dict[NodeName, _Offer] = field(default_factory=dict)
-    options: dict[NodeName, list[_Option]] = field(default_factory=dict)
+    options: dict[Demand, dict[NodeName, list[_Option]]] = field(default_factory=dict)
     asked: int = 0
 
     def forget(self, name: NodeName) -> None:
         """What the node had."""
         self.offers.pop(name, None)
-        if self.options:
-            self.options.pop(name, None)
+        for options in self.options.values():
+            options.pop(name, None)
 
 
 class Placement:
@@ -110,7 +118,7 @@ class Placement:
     def __init__(self, strategy: Strategy = Strategy.PACKED) -> None:
         self._strategy = strategy
         self._nodes: dict[NodeName, NodeLoad] = {}
-        self._sorts: dict[Newcomer, _Sort] = {}
+        self._sorts: dict[_Alike, _Sort] = {}
         self._asked = 0
         self._owned: defaultdict[OwnerUid, set[NodeName]] = defaultdict(set)
         self._census = Census()
@@ -168,21 +176,30 @@ class Placement:
         most linked, then those that are best one by one.
         """
         self._learn()
-        sort = self._sort(replace(newcomer, owner=None) if newcomer.owner else newcomer)
+        wish = Wish.of(newcomer.demand)
+        sort = self._sort(_Alike(wish, newcomer.cpu, None))
         names = None if among is None else [*among]
         offers = self._offers(sort, names)
         own = self._owned.get(newcomer.owner) if newcomer.owner else None
         if own:
             here = [*own] if names is None else [name for name in names if name in own]
-            elsewhere = [offer for offer in offers if offer.node not in own]
-            offers = [*elsewhere, *self._offers(self._sort(newcomer), here)]
+            replicas = self._sort(_Alike(wish, newcomer.cpu, newcomer.owner))
+            offers = [*(offer for offer in offers if offer.node not in own), *self._offers(replicas, here)]
         best = min(offers, default=_FULL)
+        if best.tier is not _Tier.FULL and not self._nodes[best.node].takes(newcomer):
+            offers = self._taking(offers, newcomer)
+            best = min(offers, default=_FULL)
         if best.tier is _Tier.FULL:
             return None
         if best.tier is _Tier.CROWDED:
-            return self._least_loss(offers, sort)
-        spare = sum(gpu.spare(sort.wish) for gpu in self._nodes[best.node].gpus if gpu.uuid in best.gpus)
+            return self._least_loss(self._taking(offers, newcomer), sort, newcomer.demand)
+        spare = sum(gpu.spare(wish) for gpu in self._nodes[best.node].gpus if gpu.uuid in best.gpus)
         return Choice(node=best.node, gpus=best.gpus, loss=Fraction(0), spare=spare)
+
+    def _taking(self, offers: Iterable[_Offer], newcomer: Newcomer) -> list[_Offer]:
+        """The offers of nodes with the models and memory that the newcomer needs."""
+        full, nodes = _Tier.FULL, self._nodes
+        return [offer for offer in offers if offer.tier is not full and nodes[offer.node].takes(newcomer)]
 
     def _learn(self) -> None:
         """Looks now and then whether those who run are still those who were expected."""
@@ -196,11 +213,11 @@ class Placement:
             self._mix = Mix.of(expected, self._nodes.values())
             self._sorts.clear()
 
-    def _sort(self, newcomer: Newcomer) -> _Sort:
-        """Newcomers like this one."""
-        sort = self._sorts.get(newcomer)
+    def _sort(self, alike: _Alike) -> _Sort:
+        """Newcomers of whom this much is known."""
+        sort = self._sorts.get(alike)
         if sort is None:
-            sort = self._sorts[newcomer] = _Sort(newcomer, Wish.of(newcomer.demand), {*self._nodes})
+            sort = self._sorts[alike] = _Sort(alike, {*self._nodes})
         self._asked += 1
         sort.asked = self._asked
         return sort
@@ -219,66 +236,69 @@ class Placement:
 
     def _drop_oldest(self) -> None:
         while len(self._sorts) > 1 and sum([len(sort.offers) for sort in self._sorts.values()]) > OFFERS:
-            del self._sorts[min(self._sorts.values(), key=lambda sort: sort.asked).newcomer]
+            del self._sorts[min(self._sorts.values(), key=lambda sort: sort.asked).alike]
 
     def _offer(self, node: NodeLoad, sort: _Sort) -> _Offer:
-        newcomer, wish = sort.newcomer, sort.wish
-        if not node.fits(newcomer):
+        wish, cpu, owner = sort.alike
+        if not node.has_room(wish.gpus, wish.floor, cpu=cpu):
             return _FULL
-        unlike = wish.count == 1 and not newcomer.owner
-        roomy = [gpu for gpu in (node.distinct if unlike else node.gpus) if gpu.floor >= wish.floor]
-        roomy = [gpu for gpu in roomy if gpu.spare(wish) >= 0]
-        if len(roomy) >= wish.count:
-            return self._roomy(node, roomy, sort)
+        gpus = node.distinct if wish.gpus == 1 and not owner else node.gpus
+        roomy = [gpu for gpu in gpus if gpu.floor >= wish.floor and gpu.spare(wish) >= 0]
+        if len(roomy) >= wish.gpus:
+            return self._roomy(node, roomy, sort.alike)
         best = _options(node, wish)[0]
         return _Offer(_Tier.CROWDED, 0, best.strain, best.spare, node.room.name, ())
 
-    def _roomy(self, node: NodeLoad, gpus: list[GpuLoad], sort: _Sort) -> _Offer:
-        wish, owner = sort.wish, sort.newcomer.owner
-        if wish.count == 1:
+    def _roomy(self, node: NodeLoad, gpus: list[GpuLoad], alike: _Alike) -> _Offer:
+        wish, owner = alike.wish, alike.owner
+        if wish.gpus == 1:
             replicas, score, gpu_uuids = min(
-                [(gpu.owners.get(owner, 0) if owner else 0, self._score(node, (gpu,), sort), gpu.alone) for gpu in gpus]
+                [
+                    (gpu.owners.get(owner, 0) if owner else 0, self._score(node, (gpu,), alike), gpu.alone)
+                    for gpu in gpus
+                ]
             )
             return _Offer(_Tier.ROOMY, replicas, score, 0, node.room.name, gpu_uuids)
         sign = -1 if self._strategy is Strategy.SPREAD else 1
         group = linked(
             gpus,
-            wish.count,
+            wish.gpus,
             rank=lambda gpu: (gpu.owners.get(owner, 0) if owner else 0, sign * gpu.spare(wish), gpu.uuid),
         )
         replicas = sum(gpu.owners.get(owner, 0) for gpu in group) if owner else 0
         uuids = tuple([gpu.uuid for gpu in group])
-        return _Offer(_Tier.ROOMY, replicas, self._score(node, group, sort), 0, node.room.name, uuids)
+        return _Offer(_Tier.ROOMY, replicas, self._score(node, group, alike), 0, node.room.name, uuids)
 
-    def _score(self, node: NodeLoad, group: tuple[GpuLoad, ...], sort: _Sort) -> int:
+    def _score(self, node: NodeLoad, group: tuple[GpuLoad, ...], alike: _Alike) -> int:
         if self._mix is not None:
-            return self._mix.worsening(node, group, sort.wish, cpu=sort.newcomer.cpu)
-        spare = sum([gpu.spare(sort.wish) for gpu in group])
+            return self._mix.worsening(node, group, alike.wish, cpu=alike.cpu)
+        spare = sum([gpu.spare(alike.wish) for gpu in group])
         return -spare if self._strategy is Strategy.SPREAD else spare
 
-    def _least_loss(self, offers: Iterable[_Offer], sort: _Sort) -> Choice:
+    def _least_loss(self, offers: Iterable[_Offer], sort: _Sort, demand: Demand) -> Choice:
+        known = sort.options.setdefault(demand, {})
         likely = []
-        for offer in nsmallest(SOLVED, [offer for offer in offers if offer.tier is _Tier.CROWDED]):
-            if offer.node not in sort.options:
-                sort.options[offer.node] = _options(self._nodes[offer.node], sort.wish)
-            likely += [(option, offer.node) for option in sort.options[offer.node]]
+        for offer in nsmallest(SOLVED, offers):
+            if offer.node not in known:
+                known[offer.node] = _options(self._nodes[offer.node], sort.alike.wish)
+            likely += [(option, offer.node) for option in known[offer.node]]
         likely = nsmallest(SOLVED, likely, key=lambda each: (each[0].strain, each[0].spare, each[1], each[0].gpus))
-        return min((self._solved(option, node, sort.newcomer) for option, node in likely), key=_rank)
+        return min((self._solved(option, node, demand) for option, node in likely), key=_rank)
 
-    def _solved(self, option: _Option, node: NodeName, newcomer: Newcomer) -> Choice:
+    def _solved(self, option: _Option, node: NodeName, demand: Demand) -> Choice:
         if option.loss is None:
-            option.loss = loss(self._nodes[node], option.gpus, newcomer.demand)
+            option.loss = loss(self._nodes[node], option.gpus, demand)
         return Choice(node=node, gpus=option.gpus, loss=option.loss, spare=option.spare)
 
 
 def _options(node: NodeLoad, wish: Wish) -> list[_Option]:
     """What a node has where somebody gives way, the least strain first."""
     gpus = [gpu for gpu in node.gpus if gpu.floor >= wish.floor]
-    if wish.count == 1:
+    if wish.gpus == 1:
         options = [_option((gpu,), wish) for gpu in gpus]
         return sorted(options, key=lambda option: (option.strain, option.spare, option.gpus))
     chosen = linked(
-        gpus, wish.count, rank=lambda gpu: (gpu.spare(wish) < 0, gpu.strain(wish), gpu.spare(wish), gpu.uuid)
+        gpus, wish.gpus, rank=lambda gpu: (gpu.spare(wish) < 0, gpu.strain(wish), gpu.spare(wish), gpu.uuid)
     )
     return [_option(chosen, wish)]
 

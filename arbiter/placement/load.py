@@ -19,20 +19,19 @@ _NOBODY: Mapping[OwnerUid, int] = Counter()
 _ANY = frozenset[str]()
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """A newcomer in integers: bytes per GPU, and its quality's weight in thousandths (0: it never gives way)."""
 
     floor: int
     full: int
-    count: int
+    gpus: int
     weight: int
 
     @classmethod
     def of(cls, demand: Demand) -> "Wish":
         """What of a demand matters to a GPU."""
         weight = 0 if demand.is_fixed else _weight(demand)
-        return cls(floor=demand.floor, full=demand.full, count=demand.gpu_count, weight=weight)
+        return cls(floor=demand.floor, full=demand.full, gpus=demand.gpu_count, weight=weight)
 
 
 class Kind(NamedTuple):
@@ -178,12 +177,20 @@ class NodeLoad:
 
     def fits(self, newcomer: Newcomer) -> bool:
         """Whether there is room for the floor on enough GPUs, and for what else it needs as far as that is known."""
-        count, room = newcomer.demand.gpu_count, self.room
-        if count and (len(self.floors) < count or self.floors[count - 1] < newcomer.demand.floor):
+        demand = newcomer.demand
+        return self.has_room(demand.gpu_count, demand.floor, cpu=newcomer.cpu) and self.takes(newcomer)
+
+    def has_room(self, count: int, floor: int, *, cpu: int) -> bool:
+        """Whether there is room for a floor on so many GPUs, and CPU as far as that is known."""
+        if count and (len(self.floors) < count or self.floors[count - 1] < floor):
             return False
-        if newcomer.models and room.model not in newcomer.models:
+        return self.room.idle is None or cpu <= self.room.idle.cpu
+
+    def takes(self, newcomer: Newcomer) -> bool:
+        """Whether its GPUs are of a model that will do, and there is memory as far as that is known."""
+        if newcomer.models and self.room.model not in newcomer.models:
             return False
-        return room.idle is None or (newcomer.cpu <= room.idle.cpu and newcomer.memory <= room.idle.memory)
+        return self.room.idle is None or newcomer.memory <= self.room.idle.memory
 
 
 def linked(gpus: Iterable[GpuLoad], count: int, *, rank: Callable[[GpuLoad], tuple[Any, ...]]) -> tuple[GpuLoad, ...]:

@@ -168,7 +168,7 @@ def test_gpus_count_alone_where_cpu_is_not_known_as_they_do_beside_enough_of_it(
     chosen = data.draw(st.integers(0, len(idle) - 1))
     if mix is None or idle[chosen] < full:
         return
-    wish = Wish(floor=full * GIB, full=full * GIB, count=1, weight=0)
+    wish = Wish(floor=full * GIB, full=full * GIB, gpus=1, weight=0)
 
     alone = mix.worsening(unknown, (unknown.gpus[chosen],), wish, cpu=0)
     beside = mix.worsening(plenty, (plenty.gpus[chosen],), wish, cpu=0)

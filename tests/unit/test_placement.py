@@ -288,6 +288,24 @@ def test_a_node_has_what_a_newcomer_needs_beside_gpus(case: Needs) -> None:
     assert (placement.choose(case.newcomer) is not None) is case.expected
 
 
+@pytest.mark.parametrize("full", [10, 14], ids=["at full size", "where somebody gives way"])
+def test_the_next_best_is_taken_where_the_best_node_lacks_memory_or_has_another_model(full: float) -> None:
+    placement = Placement()
+    for name, size, idle, model in (
+        ("m", 13, Idle(cpu=1, memory=1), "T4"),
+        ("n", 12, Idle(cpu=1, memory=2), "P100"),
+        ("o", 11, Idle(cpu=1, memory=1), "P100"),
+    ):
+        placement.put(replace(node(name, gpu(name, size)), idle=idle, model=model))
+    wanted = Newcomer(demand=demand(full, 4))
+    t4 = frozenset({"T4"})
+
+    assert _node(placement.choose(wanted)) == ("o" if full == 10 else "m")
+    assert _node(placement.choose(replace(wanted, memory=2))) == "n"
+    assert _node(placement.choose(replace(wanted, models=t4))) == "m"
+    assert placement.choose(replace(wanted, memory=2, models=t4)) is None
+
+
 def test_unknown_cpu_is_enough() -> None:
     placement = Placement()
     placement.put(replace(HOST, idle=None))
