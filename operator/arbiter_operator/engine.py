@@ -39,6 +39,7 @@ from arbiter_operator.queue import Queue
 from arbiter_operator.rooms import Rooms
 from arbiter_operator.status import allocation_status, policy_status
 from arbiter_operator.targets import PodTarget, plan
+from arbiter_operator.turns import in_turns
 from arbiter_operator.view import is_converged, pod_views
 from arbiter_operator.writer import Writer
 
@@ -106,15 +107,15 @@ class Engine:
         """Looks once at everything that changed."""
         cluster = self._cluster
         nodes, cluster.changed_nodes = cluster.changed_nodes, set()
-        await asyncio.gather(*map(self._reconcile_node, sorted(nodes)))
+        await in_turns(self._reconcile_node, sorted(nodes))
         await self._queue.reconcile()
         if self._queue.next_at is not None:
             self._agenda.put("queue", self._queue.next_at, self.wake)
         if cluster.changed_policies:
             cluster.changed_policies = False
-            await asyncio.gather(*map(self._reconcile_policy, [*cluster.policies.values()]))
+            await in_turns(self._reconcile_policy, [*cluster.policies.values()])
         keys, cluster.changed_allocations = cluster.changed_allocations, set()
-        await asyncio.gather(*map(self._reconcile_allocation, sorted(keys)))
+        await in_turns(self._reconcile_allocation, sorted(keys))
 
     async def _until_woken(self) -> None:
         due = self._agenda.next_at
