@@ -41,7 +41,7 @@ def add_flag(
         type=type,
         default=os.environ.get(variable) or default,
         choices=choices,
-        help=f"{help} (${variable}{shown})",
+        help=f"{help} (${variable}{shown})".replace("%", "%%"),  # argparse fills in what follows a single one
     )
 
 

@@ -17,6 +17,14 @@ def test_help_lists_every_command_without_importing_it(capsys: pytest.CaptureFix
     assert all(name in shown and command.help in shown for name, command in COMMANDS.items())
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_its_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: arbiter {name} ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
