@@ -260,10 +260,13 @@ def _identity(descriptor: int) -> _Identity:
 
 
 def _allocate(descriptor: int, size: int) -> None:
+    # Where there is no such call (macOS), or the file system has none, a full disk tells at a write.
+    if not hasattr(os, "posix_fallocate"):
+        return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:  # such a file system tells of a full disk later, at a write
+        if error.errno != errno.EOPNOTSUPP:
             raise
 
 

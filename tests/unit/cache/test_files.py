@@ -222,6 +222,15 @@ def test_a_disk_that_does_not_take_the_file_is_told_and_nothing_is_left(tmp_path
         assert not list((tmp_path / "ram" / "incoming").iterdir())
 
 
+def test_a_disk_that_cannot_be_asked_for_room_takes_the_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    with file_cache(tmp_path, nvme=100) as cache:
+        cache.insert(A, content("a"), tier=NVME)
+        assert read(cache, A) == content("a")
+
+
 def test_a_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "nvme").write_bytes(b"a file")
     with pytest.raises(StoreError, match="nvme cannot be used: Not a directory"):
