@@ -69,6 +69,10 @@ class CdnServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
+        stalled = asyncio.all_tasks() - {asyncio.current_task()}
+        for answer in stalled:
+            answer.cancel()
+        await asyncio.gather(*stalled, return_exceptions=True)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.ranges.append(request.headers.get("Range"))

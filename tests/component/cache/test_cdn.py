@@ -37,7 +37,7 @@ from tests.component.cache.server import (
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 SIZE = len(CONTENT)
-IMPATIENT = Patience(attempts=3, stall=0.3, first_pause=0.001, longest_pause=0.01)
+IMPATIENT = Patience(attempts=3, stall=1, first_pause=0.001, longest_pause=0.01)
 
 
 @pytest.fixture
