@@ -106,7 +106,7 @@ class Demand:
             level = self._level(quality)
             return level.quality, level.vram
         rounded = _THOUSANDTHS[_thousandths(quality)]
-        if self.is_fixed:
+        if self.floor == self.full or self.is_fixed:
             return rounded, max(self.floor, self.full // MIB * MIB)
         size, unit = self._memory_ratio(rounded)
         return rounded, max(self.floor, size // unit // MIB * MIB)

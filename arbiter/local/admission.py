@@ -51,6 +51,6 @@ class Admission:
         """What the claim would get by its type alone: its own promise counted, insisting would cost the others."""
         demand = replace(claim.demand, minimum=self._config.minimum_of(claim.demand.workload_type))
         others = [self._book.member(other) for other in self._book.with_room(now) if other.uid not in gone]
-        newcomer = replace(claim.member(), demand=demand)
+        newcomer = replace(claim.sharing, demand=demand)
         solved = solve({GPU: self._config.vram_budget}, [*others, newcomer], self._policy)
         return solved.targets[claim.uid].quality or demand.maximum

@@ -1,6 +1,7 @@
 """The claims on one GPU, and what is promised to them. Imports the core only."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from arbiter.equilibrium import Member
 from arbiter.ids import PodUid
@@ -19,7 +20,7 @@ class Book:
 
     def __init__(self, config: ArbiterConfig, *, policy: Policy, engine: Engine) -> None:
         self._config = config
-        self._policy = policy
+        self._sizes_once = policy.sizes_once
         self._engine = engine
         self.claims: dict[PodUid, Claim] = {}
         self.behind: dict[PodUid, int] = {}
@@ -57,7 +58,8 @@ class Book:
 
     def member(self, claim: Claim) -> Member:
         """The claim as the equilibrium counts it."""
-        return claim.member(held=self._held_back(claim))
+        held = self._held_back(claim)
+        return claim.sharing if held is None else replace(claim.sharing, held=held)
 
     def promised(self, claim: Claim) -> int:
         """Bytes that a claim keeps whatever happens: its floor, or what it holds where it does not give back."""
@@ -81,7 +83,7 @@ class Book:
 
     def _held_back(self, claim: Claim) -> int | None:
         """Bytes that a claim keeps whatever the price; None where it gives way."""
-        if claim.uid in self.behind or (self._policy.sizes_once and claim.stage is Stage.HOLDING):
+        if claim.uid in self.behind or (self._sizes_once and claim.stage is Stage.HOLDING):
             return max(claim.demand.floor, self.held(claim))
         return None
 

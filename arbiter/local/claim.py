@@ -1,6 +1,6 @@
 """A request from its arrival until its release, and what a holder is told. Imports the core only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
 
@@ -58,7 +58,7 @@ class Claim:
     """One request; times in seconds on the allocator's clock. `number` counts requests.
 
     `promised` is the quality that a rigid request insists on, `target` what the equilibrium decided last and `grant`
-    what the holder was told last.
+    what the holder was told last. `sharing` is the claim as the equilibrium counts it where it gives way.
     """
 
     uid: PodUid
@@ -73,6 +73,10 @@ class Claim:
     leaving_for: PodUid | None = None
     target: Target | None = None
     grant: Grant | None = None
+    sharing: Member = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sharing = Member(uid=self.uid, demand=self.demand, gpus=(GPU,), name=self.uid)
 
     @property
     def waits(self) -> bool:
@@ -93,10 +97,6 @@ class Claim:
     def is_background(self) -> bool:
         """Whether it pauses, and waits, while memory is tight."""
         return self.demand.priority is Priority.BACKGROUND
-
-    def member(self, *, held: int | None = None) -> Member:
-        """As the equilibrium sees it."""
-        return Member(uid=self.uid, demand=self.demand, gpus=(GPU,), held=held, name=self.uid)
 
     def observed(self) -> PodObserved:
         """As the transition engine sees it."""
