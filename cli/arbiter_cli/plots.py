@@ -31,8 +31,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     try:
-        # The same bytes for the same figures: no date, and no random identifiers.
-        with mpl.rc_context({"svg.hashsalt": "arbiter"}):
+        # The same bytes for the same figures: no date, and no random identifiers. Text stays text.
+        with mpl.rc_context({"svg.hashsalt": "arbiter", "svg.fonttype": "none"}):
             figure.savefig(path, format="svg", metadata={"Date": None})
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
