@@ -66,6 +66,9 @@ gpu-check: ## Try the NVML backend, and two processes with real memory, on this 
 	@$(PYTHON) -c 'import pynvml' 2>/dev/null || $(MAKE) --no-print-directory $(GPU_CHECK)/.ready
 	@python=$(GPU_CHECK)/bin/python; [ -e $(GPU_CHECK)/.ready ] || python=$(PYTHON); PYTHONPATH=deviceplugin $$python -m hack.gpu_check
 
+screens: $(READY) ## Take pictures of arbiter top, explain and doctor on a local cluster (needs Linux and root)
+	@$(BIN)/python -m hack.screens
+
 soak: $(READY) binaries ## Run the long tests: 1,000 kubelets, 40 containers, 2,000 lives on a real node [SOAK_LIVES=200], ...
 	@ARBITER_AWAY_SECONDS=60 $(BIN)/pytest -q -k away tests/component/extender/test_outages.py
 	@$(BIN)/pytest -q -s $(addprefix tests/component/deviceplugin/soak_,$(addsuffix .py,targets idle registration))

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from arbiter_cli import candidates
+from arbiter_cli.arguments import completed
 from arbiter_cli.errors import InputError
 from arbiter_kube.api import GROUP
 from arbiter_kube.client import (
@@ -46,8 +48,12 @@ class Access:
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     """--kubeconfig, --context, --namespace and --request-timeout, as kubectl has them."""
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="kubeconfig file (default: as kubectl)")
-    parser.add_argument("--context", metavar="NAME", help="context of the kubeconfig file (default: the current one)")
-    parser.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: the context's)")
+    context = parser.add_argument(
+        "--context", metavar="NAME", help="context of the kubeconfig file (default: the current one)"
+    )
+    namespace = parser.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: the context's)")
+    completed(context, candidates.contexts)
+    completed(namespace, candidates.namespaces)
     parser.add_argument(
         "--request-timeout",
         type=_seconds,

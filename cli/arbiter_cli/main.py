@@ -6,10 +6,12 @@ A command's module has `add_arguments(parser)` and `run(arguments) -> int`, the 
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 from arbiter_cli.errors import InputError
@@ -32,6 +34,7 @@ COMMANDS = {
     "top": Command("arbiter_cli.top.command", "show who has what of every GPU, live"),
     "explain": Command("arbiter_cli.explain.command", "say why a pod has its quality, and what would change it"),
     "doctor": Command("arbiter_cli.doctor.command", "check an installation, and say what mends it"),
+    "completion": Command("arbiter_cli.completion", "print what a shell needs to complete these words"),
     "plan": Command("arbiter_cli.plan", "show what manifests would get, without a cluster"),
     "simulate": Command("arbiter_cli.simulate", "show how well placements pack the pods of a trace"),
 }
@@ -46,19 +49,31 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv` (default: the process's) names, and returns its exit code."""
+    if "_ARGCOMPLETE" in os.environ:
+        from arbiter_cli.completion import complete  # noqa: PLC0415 - only a shell that completes needs it
+
+        complete(lambda chosen: build_parser(chosen=chosen))
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parsed = _parser(chosen=next((word for word in arguments if not word.startswith("-")), None)).parse_args(arguments)
+    parsed = build_parser(chosen=next((word for word in arguments if not word.startswith("-")), None)).parse_args(
+        arguments
+    )
     try:
         code: int = parsed.run(parsed)
     except InputError as error:
         # What people wrote is quoted in the sentence, and may hold line breaks.
-        print(f"arbiter {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{_called()} {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return code
 
 
-def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
-    parser = _Parser(prog="arbiter", description="Shares GPU memory between workloads that can run at reduced quality.")
+def _called() -> str:
+    """As people called us: `kubectl arbiter` runs a program of the name kubectl-arbiter."""
+    return "kubectl arbiter" if Path(sys.argv[0]).name == "kubectl-arbiter" else "arbiter"
+
+
+def build_parser(*, chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of everything, with the arguments of the chosen command alone."""
+    parser = _Parser(prog=_called(), description="Shares GPU memory between workloads that can run at reduced quality.")
     parser.add_argument("--version", action="version", version=f"arbiter {version('arbiter')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

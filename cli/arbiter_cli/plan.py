@@ -11,7 +11,7 @@ from arbiter.demand import format_quality
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import GIB, QuantityError, parse_bytes
 from arbiter.workload import PolicyMode
-from arbiter_cli.arguments import Output, add_output, one_of
+from arbiter_cli.arguments import Output, add_output, completed, one_of, words
 from arbiter_cli.errors import InputError
 from arbiter_cli.groups import Candidate, request_of
 from arbiter_cli.manifests import read_manifests
@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a node and the usable memory of each of its GPUs: gpu-1=12Gi,24Gi; several times for several nodes",
     )
     parser.add_argument("--unit", type=_size, default="1Gi", help="bytes of one slice (default: %(default)s)")
-    parser.add_argument("--mode", type=one_of(PolicyMode), metavar="MODE", help=f"one of {', '.join(PolicyMode)}")
+    mode = parser.add_argument(
+        "--mode", type=one_of(PolicyMode), metavar="MODE", help=f"one of {', '.join(PolicyMode)}"
+    )
+    completed(mode, words(PolicyMode))
     add_output(parser)
 
 

@@ -5,8 +5,9 @@ import asyncio
 from collections.abc import Sequence
 
 from arbiter.ids import NodeName
+from arbiter_cli import candidates
 from arbiter_cli.access import Access, add_cluster, ask
-from arbiter_cli.arguments import OBJECTS, Output, add_output
+from arbiter_cli.arguments import OBJECTS, Output, add_output, completed
 from arbiter_cli.errors import InputError
 from arbiter_cli.explain.events import happenings, read_events
 from arbiter_cli.explain.gpu import GpuExplanation, explain_gpu
@@ -36,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Kinds: pod, gpuallocation (gpua), deployment (deploy), replicaset, statefulset, daemonset, job, node, and "
         "gpu/NODE/INDEX. Whatever would change an answer is computed by the operator's own solver."
     )
-    parser.add_argument(
+    subject = parser.add_argument(
         "subject", nargs="+", metavar="KIND/NAME", help="what to explain: pod/chat-0, deployment/chat, gpu/gpu-1/0"
     )
+    completed(subject, candidates.subjects)
     add_cluster(parser)
     add_output(parser, OBJECTS)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from arbiter_cli.access import Access, add_cluster, ask
-from arbiter_cli.arguments import LISTS, Output, add_output, one_of
+from arbiter_cli.arguments import LISTS, Output, add_output, completed, one_of, words
 from arbiter_cli.printing import emit
 from arbiter_cli.snapshot import read_snapshot
 from arbiter_cli.top.feed import Feed
@@ -21,13 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-A", "--all-namespaces", action="store_true", help="pods of all namespaces (the default without -n)"
     )
-    parser.add_argument(
+    sort = parser.add_argument(
         "--sort",
         type=one_of(Sort),
         default=Sort.GPU,
         metavar="BY",
         help=f"{', '.join(Sort)} (default: %(default)s)",
     )
+    completed(sort, words(Sort))
     add_cluster(parser)
     add_output(parser, LISTS)
 

@@ -1,10 +1,12 @@
 """`arbiter explain` against a real API server."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import yaml
 
+from arbiter_cli import candidates
 from hack.cluster.controlplane import ControlPlane
 from tests.component.cli.support import NAMESPACE, Arbiter
 
@@ -124,3 +126,14 @@ def test_the_namespace_is_the_contexts_unless_named(
     _, _, other = arbiter("explain", "pod/chat", "--context", "b", kubeconfig=path)
     assert "no pod/chat in namespace default" in current
     assert "no pod/chat in namespace team-b" in other
+
+
+def test_names_are_completed(control_plane: ControlPlane) -> None:
+    parsed = Namespace(kubeconfig=control_plane.admin_kubeconfig, context=None, namespace=NAMESPACE)
+    assert {*candidates.subjects("pod/", parsed)} == {"pod/chat", "pod/posters", "pod/render"}
+    assert candidates.subjects("gpu/", parsed) == ["gpu/gpu-1/0"]
+    assert candidates.subjects("node/g", parsed) == ["node/gpu-1"]
+    assert NAMESPACE in candidates.namespaces(parsed)
+    (context,) = yaml.safe_load(control_plane.admin_kubeconfig.read_text())["contexts"]
+    assert candidates.contexts(parsed) == [context["name"]]
+    assert candidates.subjects("pod/", Namespace(kubeconfig=Path("/none"), context=None, namespace=None)) == []

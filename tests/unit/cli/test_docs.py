@@ -1,7 +1,9 @@
 """What docs/cli.md shows is what the commands print."""
 
+import html
+
+from arbiter_cli.doctor.command import CHECKS, judged
 from arbiter_cli.doctor.command import as_text as checks_as_text
-from arbiter_cli.doctor.command import judged
 from arbiter_cli.explain.several import explain_one
 from arbiter_cli.explain.text import as_text
 from arbiter_cli.top.lines import lines
@@ -36,3 +38,16 @@ def test_the_table_of_top_is_as_shown() -> None:
 
 def test_the_checks_of_doctor_are_as_shown() -> None:
     assert shown("arbiter doctor") == checks_as_text(judged(healthy(snapshot=offered_twice().snapshot()))).plain
+
+
+def test_the_pictures_are_there_and_show_what_the_commands_say_today() -> None:
+    said = {
+        "top": "[s]ort [n]amespace [enter] explain [q]uit",
+        "explain": "What would change it (each line computed by the solver):",
+        "doctor": "14 checks, 0 failed",
+    }
+    for name, words in said.items():
+        assert f"(screen-{name}.svg)" in DOCS
+        picture = html.unescape((REPOSITORY / "docs" / f"screen-{name}.svg").read_text()).replace("\xa0", " ")
+        assert words in picture
+    assert f"{len(CHECKS)} checks" in said["doctor"]
