@@ -8,10 +8,10 @@ import heapq
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arbiter.ids import NodeName, PodUid
-from arbiter.placement import Placement, Strategy
+from arbiter.placement import NodeRoom, Placement, Strategy
 from arbiter.policy import Policy
 from arbiter_extender.promises import Assignment, Hold
 from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
@@ -69,6 +69,8 @@ class Ledger:
         self._policy_of: dict[str, Policy] = {}
         self._deadlines: list[tuple[float, PodUid]] = []
         self._placement = Placement(strategy)
+        self._rooms: dict[NodeName, NodeRoom] = {}
+        """As they are in the index."""
         self._stale: set[NodeName] = set()
 
     # Events
@@ -243,8 +245,14 @@ class Ledger:
         there = self.occupancy(name, besides=besides)
         if there is None:
             self._placement.remove(name)
-        else:
-            self._placement.put(there.room)
+            self._rooms.pop(name, None)
+            return
+        known = self._rooms.get(name)
+        room = there.room if known is None else _with_gpus_of(known, there.room)
+        # A claim that becomes firmer leaves the room as it was.
+        if room != known:
+            self._rooms[name] = room
+            self._placement.put(room)
 
     def _kept_for(self, uid: PodUid) -> set[NodeName]:
         hold, pod = self._holds.get(uid), self._pods.get(uid)
@@ -288,3 +296,9 @@ class Ledger:
             _log.warning(
                 "container uses other GPUs than its pod was bound with pod=%s node=%s", self._pods[uid].key, name
             )
+
+
+def _with_gpus_of(known: NodeRoom, room: NodeRoom) -> NodeRoom:
+    """The room with the known GPUs in the place of equal ones: the index works out anew what is another object."""
+    before = {gpu.uuid: gpu for gpu in known.gpus}
+    return replace(room, gpus=tuple(old if (old := before.get(gpu.uuid)) == gpu else gpu for gpu in room.gpus))
