@@ -31,7 +31,7 @@ from arbiter_kube.client import KubeClient, NotFound
 from tests.component.deviceplugin.fake_kubelet import Container, FakeKubelet
 from tests.unit.extender.builders import PodBuilder
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 
 Json = Any  # what quality.json and its socket answer
 
