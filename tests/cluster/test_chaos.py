@@ -160,5 +160,7 @@ def evicted_without_cause(cluster: Cluster, chaos: Chaos) -> list[str]:
     """Who keeps to the rules is evicted for a more important newcomer only."""
     lines = [line for line in cluster.log("operator").read_text().splitlines() if "pod evicted" in line]
     return [
-        line for line in lines if " for=" not in line and any(f"default/{one} " in line for one in chaos.life.prompt)
+        line
+        for line in lines
+        if " for=" not in line and any(f" pod=default/{one} " in line for one in chaos.life.prompt)
     ]
