@@ -78,7 +78,7 @@ class Cluster:
 
     async def add_waiting_pods(self, count: int, *, scheduler: str) -> None:
         """Pods that some scheduler has yet to bind."""
-        pods = (_manifest(a_waiting_pod(f"{scheduler}-{number}"), scheduler=scheduler) for number in range(count))
+        pods = (manifest(a_waiting_pod(f"{scheduler}-{number}"), scheduler=scheduler) for number in range(count))
         await self._together(self.client.create(PODS, pod, namespace="default") for pod in pods)
 
     async def add_queue(self, count: int, *, scheduler: str) -> None:
@@ -88,9 +88,9 @@ class Cluster:
         await self._report(QUEUE)
         wide = (a_pod(f"queue-{number}").gpus(5).sizes(full="14Gi", floor="14Gi") for number in range(count))
         for pod in wide:
-            manifest = _manifest(pod, scheduler=scheduler)
-            manifest["spec"]["nodeSelector"] = {"example.com/node": QUEUE}
-            await self.client.create(PODS, manifest, namespace="default")
+            asked = manifest(pod, scheduler=scheduler)
+            asked["spec"]["nodeSelector"] = {"example.com/node": QUEUE}
+            await self.client.create(PODS, asked, namespace="default")
 
     async def _together(self, calls: Iterable[Awaitable[object]]) -> None:
         limit = asyncio.Semaphore(_AT_ONCE)
@@ -121,7 +121,7 @@ class Cluster:
             gpu = self._random.choice([*self._free])
         self._free[gpu] -= floor
         node = gpu.partition("-gpu-")[0]
-        made = await self.client.create(PODS, _manifest(builder, node=node, gpu=gpu), namespace="default")
+        made = await self.client.create(PODS, manifest(builder, node=node, gpu=gpu), namespace="default")
         self._bound[node].append(_Bound(builder, gpu, made.uid))
 
     async def _report(self, name: str) -> None:
@@ -179,7 +179,7 @@ def a_waiting_pod(name: str, *, kind: int | None = None) -> PodBuilder:
     return a_pod(name).sizes(full=full, floor=floor)
 
 
-def _manifest(builder: PodBuilder, *, scheduler: str = "nobody", node: str = "", gpu: str = "") -> Json:
+def manifest(builder: PodBuilder, *, scheduler: str = "nobody", node: str = "", gpu: str = "") -> Json:
     limits = {VRAM_RESOURCE: str(builder.pod.slices), "cpu": "1", "memory": "1Gi"}
     variables = [{"name": f"VARIABLE_{number}", "value": "value"} for number in range(8)]
     container = {"name": "main", "image": "none", "env": variables, "resources": {"limits": limits}}
@@ -216,7 +216,7 @@ class Scheduler:
         builder = a_waiting_pod(name, kind=self._asked)
         if self._asked % WIDE == 0:
             builder = builder.gpus(GPUS).sizes(full="24Gi", floor="20Gi")
-        pod = _manifest(builder, scheduler="arbiter-scheduler")
+        pod = manifest(builder, scheduler="arbiter-scheduler")
         return pod | {"metadata": pod["metadata"] | {"namespace": "default", "uid": f"uid-{name}"}, "status": {}}
 
     def ask(self, verb: str, pod: Json, names: list[str]) -> tuple[float, Json]:

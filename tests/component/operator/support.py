@@ -55,7 +55,7 @@ def free_port() -> int:
 class Operator:
     """`arbiter operator` as a process of its own; it may be killed and started again on the same ports."""
 
-    def __init__(self, kubeconfig: Path, *, certificate: Path, key: Path, log: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, certificate: Path, key: Path, log: Path, lease_duration: int = 2) -> None:
         self.webhook = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self.log = log
@@ -66,7 +66,7 @@ class Operator:
             *("--webhook-bind", self.webhook),
             *("--webhook-cert", str(certificate)),
             *("--webhook-key", str(key)),
-            *("--lease-duration", "2"),
+            *("--lease-duration", str(lease_duration)),
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,6 +105,11 @@ class Operator:
             return True if text in self.log.read_text() else None
 
         await eventually(look, f"line with {text!r}", log=self.log)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> int:
         """Asks it to end, and returns its exit code."""

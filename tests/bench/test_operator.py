@@ -1,0 +1,345 @@
+"""What the operator costs, and how quickly it answers, in a cluster of written objects on a real API server.
+
+ARBITER_BENCH_NODES says how many nodes of 8 GPUs there are, with a pod for each GPU. What is written is read from the
+API server's audit log. The yardstick of writing is a loop that sends as many patches of the same size and does nothing
+else.
+"""
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arbiter.ids import NodeName
+from arbiter.units import GIB, MIB
+from arbiter_kube.api import annotations as a
+from arbiter_kube.api.objects import ObjectKey, Pod
+from arbiter_kube.api.resources import GPU_NODES, PODS
+from arbiter_kube.client import KubeClient, Reflector
+from hack.cluster.controlplane import ControlPlane
+from hack.cluster.paths import REPOSITORY
+from tests.bench.extender_site import GPUS, Cluster, a_waiting_pod, cpu_seconds, manifest, percentile, resident
+from tests.component.operator.support import Operator
+from tests.unit.extender.builders import PodBuilder, a_pod
+
+pytestmark = pytest.mark.timeout(1800)
+
+NODES = int(os.environ.get("ARBITER_BENCH_NODES", "50"))
+PODS_IN_ALL = NODES * GPUS
+ARRIVALS = 100 if NODES > 200 else 30
+MEMBERS = 8
+CHURN_PER_SECOND = 20
+EVENTS_PER_SECOND, FLOOD_SECONDS = 500, 30 if NODES > 200 else 5
+IDLE_SECONDS = 10
+QUIET_SECONDS = 2.0
+CONCURRENT = 16
+
+Say = Callable[[str], None]
+A_NODE = "arrivals"
+
+
+class Writes:
+    """Everything but the lease that the operator wrote, read from the audit log from here on."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read = log.stat().st_size
+        self.times: list[float] = []
+
+    def read(self) -> int:
+        """How many there are by now."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                event = json.loads(line)
+                is_write = event["verb"] not in ("get", "list", "watch")
+                if is_write and event.get("objectRef", {}).get("resource") not in ("leases", None):
+                    self.times.append(datetime.fromisoformat(event["stageTimestamp"]).timestamp())
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A filled cluster, and the operator that follows it."""
+
+    plane: ControlPlane
+    client: KubeClient
+    cluster: Cluster
+    operator: Operator
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+
+    def writes(self) -> Writes:
+        """From here on."""
+        return Writes(self.plane.audit_log)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Prints a figure at once, since a run takes minutes."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\noperator, {NODES} nodes, {PODS_IN_ALL} pods: {text}", end="", flush=True)
+
+    return line
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane, asyncio.Runner() as runner:
+        plane.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'crds'}")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        for name in ("00-namespace", "operator", "policy"):
+            plane.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'hack' / 'manifests' / name}.yaml")
+        serving = plane.authority.issue("webhook", common_name="webhook", hosts=("127.0.0.1",))
+        operator = Operator(
+            plane.service_account_kubeconfig("arbiter-system", "arbiter-operator"),
+            certificate=serving.certificate,
+            key=serving.key,
+            log=tmp_path_factory.mktemp("operator") / "log",
+            lease_duration=10,
+        )
+        client = runner.run(KubeClient.connect(plane.admin_kubeconfig, component="bench"))
+        cluster = Cluster(client)
+        runner.run(cluster.grow(nodes=NODES, pods=PODS_IN_ALL))
+        yield Bench(plane, client, cluster, operator, runner.run)
+        operator.stop()
+        runner.run(client.close())
+
+
+def test_all_targets_to_be_written(bench: Bench, say: Say) -> None:
+    cpu_before = time.process_time()
+    bare = bench.run(_bare_loop(bench))
+    bare_cpu = time.process_time() - cpu_before
+    writes = bench.writes()
+    bench.operator.start()
+    deadline = time.monotonic() + 600
+    while writes.read() < PODS_IN_ALL:
+        assert time.monotonic() < deadline, bench.operator.log.read_text()[-4000:]
+        time.sleep(0.02)
+    # The policy's status and the like come among them; the first write is the first target's.
+    taken = writes.times[PODS_IN_ALL - 1] - writes.times[0]
+    ours = PODS_IN_ALL / taken
+    say(
+        f"{ours:.0f} targets written a second, bare patches {bare:.0f}: {ours / bare:.2f} x; CPU for each, "
+        f"start included, {cpu_seconds(bench.operator.pid) / PODS_IN_ALL * 1000:.1f} ms, "
+        f"bare {bare_cpu / PODS_IN_ALL * 1000:.1f} ms"
+    )
+    _wait_quiet(bench)
+
+
+def test_nothing_to_change(bench: Bench, say: Say) -> None:
+    bench.operator.stop()
+    writes = bench.writes()
+    started = time.perf_counter()
+    bench.operator.start()
+    bench.run(bench.operator.ready())
+    taken = time.perf_counter() - started
+    time.sleep(QUIET_SECONDS)
+    used = cpu_seconds(bench.operator.pid)
+    time.sleep(IDLE_SECONDS)
+    idle = (cpu_seconds(bench.operator.pid) - used) / IDLE_SECONDS
+    say(
+        f"synced {taken:.1f} s after its start, {writes.read()} writes; {resident(bench.operator.pid) >> 20} MiB "
+        f"resident, {idle:.1%} of a core when nothing happens"
+    )
+    assert writes.read() == 0
+
+
+def test_an_arrival_on_a_full_gpu_while_others_come_and_go(bench: Bench, say: Say) -> None:
+    taken, churned = bench.run(_arrivals(bench))
+    shown = "/".join(f"{percentile(taken, share) * 1000:.0f}" for share in (0.5, 0.9, 0.99))
+    say(
+        f"all {MEMBERS + 1} members patched {shown} ms (p50/p90/p99 of {ARRIVALS}) after a Binding, "
+        f"while {churned:.0f} pods a second come and go elsewhere"
+    )
+    _wait_quiet(bench)
+
+
+def test_a_flood_of_events_is_drained(bench: Bench, say: Say) -> None:
+    writes = bench.writes()
+    used = cpu_seconds(bench.operator.pid)
+    sent = bench.run(_flood(bench))
+    ended = time.time()
+    _wait_quiet(bench)
+    writes.read()
+    last = max(writes.times, default=ended)
+    used = cpu_seconds(bench.operator.pid) - used
+    bench.operator.stop()
+    again = bench.writes()
+    bench.operator.start()
+    bench.run(bench.operator.ready())
+    _wait_quiet(bench)
+    say(
+        f"{sent:.0f} edits a second for {FLOOD_SECONDS} s, {len(writes.times)} writes at "
+        f"{used / len(writes.times) * 1000:.1f} ms of CPU: drained "
+        f"{max(0.0, last - ended):.1f} s after the last; a fresh start then writes {again.read()}"
+    )
+    assert again.read() == 0
+
+
+async def _bare_loop(bench: Bench) -> float:
+    """Patches of a target's size a second, as many at once as the operator sends."""
+    keys = (a.QUALITY_TARGET, a.VRAM_TARGET, a.PRESSURE, a.REVISION, a.GRANT)
+    grant = json.dumps({"version": 1, "quality": "0.904", "vram": 9 * GIB, "revision": 1, "reason": "r" * 60})
+    values = ("0.904", "9256Mi", "High", "1", grant)
+    like_a_target = {key.replace("arbiter", "example"): value for key, value in zip(keys, values, strict=True)}
+    body = {"metadata": {"annotations": like_a_target}}
+
+    async def patch(number: int) -> None:
+        await bench.client.patch(PODS, f"bound-{number}", body, namespace="default")
+
+    started = time.perf_counter()
+    await _together(patch(number) for number in range(PODS_IN_ALL))
+    return PODS_IN_ALL / (time.perf_counter() - started)
+
+
+async def _together(calls: Iterator[Awaitable[object]]) -> None:
+    limit = asyncio.Semaphore(CONCURRENT)
+
+    async def one(call: Awaitable[object]) -> None:
+        async with limit:
+            await call
+
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(one(call))
+
+
+async def _arrivals(bench: Bench) -> tuple[list[float], float]:
+    """Seconds from each Binding until everybody on that GPU has a new target; the pods that came elsewhere a second."""
+    await _add_node(bench)
+    reflector = Reflector(bench.client, PODS, field_selector=f"spec.nodeName={A_NODE}")
+    news = asyncio.Event()
+
+    async def follow() -> None:
+        async for _ in reflector:
+            news.set()
+
+    async def until(is_so: Callable[[list[Pod]], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not is_so([*reflector.objects.values()]):
+                news.clear()
+                await news.wait()
+
+    churn = Churn(bench)
+    tasks = [asyncio.create_task(follow()), asyncio.create_task(churn.run())]
+    try:
+        for number in range(MEMBERS):
+            await bench.client.create(PODS, _on_arrivals(f"member-{number}"), namespace="default")
+        await until(lambda pods: [_revision(pod) > 0 for pod in pods] == [True] * MEMBERS)
+        taken, started = [], time.perf_counter()
+        for number in range(ARRIVALS):
+            taken.append(await _arrive(bench, f"arrival-{number}", reflector, until))
+        return taken, churn.made / (time.perf_counter() - started)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _arrive(
+    bench: Bench,
+    name: str,
+    reflector: Reflector[Pod],
+    until: Callable[[Callable[[list[Pod]], bool]], Awaitable[None]],
+) -> float:
+    before = {pod.uid: _revision(pod) for pod in reflector.objects.values()}
+
+    def all_told(pods: list[Pod]) -> bool:
+        return len(pods) == MEMBERS + 1 and all(_revision(pod) > before.get(pod.uid, 0) for pod in pods)
+
+    pod = await bench.client.create(PODS, manifest(_member(name)), namespace="default")
+    await bench.client.bind(
+        ObjectKey("default", name), uid=pod.uid, node=NodeName(A_NODE), annotations={a.GPUS: f"{A_NODE}-gpu-0"}
+    )
+    started = time.perf_counter()
+    await until(all_told)
+    taken = time.perf_counter() - started
+    with_it = {one.uid: _revision(one) for one in reflector.objects.values()}
+    await bench.client.delete(PODS, name, namespace="default", grace=0)
+    await until(lambda pods: len(pods) == MEMBERS and all(_revision(one) > with_it[one.uid] for one in pods))
+    return taken
+
+
+class Churn:
+    """Pods that come and go on other nodes."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.made = 0
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        chance, there = random.Random(1), deque[str]()
+        while True:
+            started = time.perf_counter()
+            name, node = f"churn-{self.made}", chance.choice(self._bench.cluster.names)
+            pod = manifest(a_waiting_pod(name), node=node, gpu=f"{node}-gpu-{chance.randrange(GPUS)}")
+            await self._bench.client.create(PODS, pod, namespace="default")
+            there.append(name)
+            self.made += 1
+            if len(there) > CHURN_PER_SECOND:
+                await self._bench.client.delete(PODS, there.popleft(), namespace="default", grace=0)
+            await asyncio.sleep(max(0.0, 1 / CHURN_PER_SECOND - (time.perf_counter() - started)))
+
+
+async def _add_node(bench: Bench) -> None:
+    """A node with one GPU, on which the members want a third more than there is."""
+    gpu = {"uuid": f"{A_NODE}-gpu-0", "index": 0, "name": "SIM", "total": 24 * GIB, "reserved": 0, "usable": 24 * GIB}
+    await bench.client.create(GPU_NODES, {"metadata": {"name": A_NODE}})
+    await bench.client.patch(GPU_NODES, A_NODE, {"status": {"unit": GIB, "gpus": [gpu]}}, subresource="status")
+
+
+def _member(name: str) -> PodBuilder:
+    return a_pod(name).sizes(full="4Gi", floor="1Gi")
+
+
+def _on_arrivals(name: str) -> Any:
+    return manifest(_member(name), node=A_NODE, gpu=f"{A_NODE}-gpu-0")
+
+
+def _revision(pod: Pod) -> int:
+    return int(pod.metadata.annotations.get(a.REVISION, "0"))
+
+
+async def _flood(bench: Bench) -> float:
+    """Rewrites demands of bound pods at random, each to a size that it never had; returns how many a second."""
+    chance, sent, started = random.Random(2), 0, time.perf_counter()
+
+    async def edit(number: int, less: int) -> None:
+        demand = a_waiting_pod(f"bound-{number}", kind=number).pod.demand
+        smaller = a_waiting_pod("any", kind=number).sizes(full=str(demand.full + less * MIB), floor=str(demand.floor))
+        body = {"metadata": {"annotations": {a.DEMAND: a.encode_demand(smaller.pod.frozen)}}}
+        await bench.client.patch(PODS, f"bound-{number}", body, namespace="default")
+
+    while time.perf_counter() < started + FLOOD_SECONDS:
+        chosen = [chance.randrange(PODS_IN_ALL) for _ in range(EVENTS_PER_SECOND // 10)]
+        await _together(edit(number, sent + index) for index, number in enumerate(chosen))
+        sent += len(chosen)
+        await asyncio.sleep(max(0.0, started + sent / EVENTS_PER_SECOND - time.perf_counter()))
+    return sent / (time.perf_counter() - started)
+
+
+def _wait_quiet(bench: Bench) -> None:
+    """Returns once the operator has written nothing for a while."""
+    writes = bench.writes()
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        before = writes.read()
+        time.sleep(QUIET_SECONDS)
+        if writes.read() == before:
+            return
+    raise AssertionError("The operator never comes to rest.")
