@@ -157,7 +157,7 @@ async def test_edits_in_one_namespace_change_others_by_the_policys_rules_alone(
 
         await _expect_the_equilibrium(site)
         assert _everything_else(site) == before, f"seed {seed}"
-        assert done > EDITS // 10, "nearly all was refused, but what is one's own may be edited"
+        assert done > EDITS // 30, "nearly all was refused, but what is one's own may be edited"
         for pod in pods:
             await site.end(pod)
 
