@@ -2,25 +2,30 @@
 
 import argparse
 import asyncio
+import time
 from collections.abc import Sequence
 
 from arbiter.ids import NodeName
+from arbiter.units import GIB
 from arbiter_cli import candidates
-from arbiter_cli.access import Access, add_cluster, ask
+from arbiter_cli.access import Access, add_cluster, ask, sentence
 from arbiter_cli.arguments import OBJECTS, Output, add_output, completed
 from arbiter_cli.errors import InputError
 from arbiter_cli.explain.events import happenings, read_events
 from arbiter_cli.explain.gpu import GpuExplanation, explain_gpu
 from arbiter_cli.explain.maker import Made, explain_maker
 from arbiter_cli.explain.names import Kind, Subject, missing, parse_subject
-from arbiter_cli.explain.several import Explanation, Group, explain_allocation, explain_one
+from arbiter_cli.explain.several import Group, explain_allocation, explain_one
 from arbiter_cli.explain.text import Answer, as_text
-from arbiter_cli.kinds import DAEMON_SETS, DEPLOYMENTS, JOBS, REPLICA_SETS, STATEFUL_SETS, Maker
+from arbiter_cli.explain.told import ToldExplanation, explain_told
+from arbiter_cli.kinds import DAEMON_SETS, DEPLOYMENTS, JOBS, REPLICA_SETS, STATEFUL_SETS, TIMED_PODS, Maker
 from arbiter_cli.printing import emit
 from arbiter_cli.snapshot import Snapshot, read_snapshot
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api.pods import gpu_pod
 from arbiter_kube.api.resources import Resource
+from arbiter_kube.client import Forbidden
 
 _MAKERS: dict[Kind, Resource[Maker]] = {
     Kind.DEPLOYMENT: DEPLOYMENTS,
@@ -76,9 +81,12 @@ async def _answers(access: Access, subject: Subject) -> Sequence[Answer]:
             return [await _maker(access, subject)]
 
 
-async def _pod(access: Access, subject: Subject) -> Explanation:
+async def _pod(access: Access, subject: Subject) -> Answer:
     key = ObjectKey(access.namespace, subject.name)
-    snapshot, events = await asyncio.gather(read_snapshot(access), read_events(access, "Pod", key))
+    try:
+        snapshot, events = await asyncio.gather(read_snapshot(access), read_events(access, "Pod", key))
+    except Forbidden as error:
+        return await _told(access, key, withheld=sentence(error, server=access.server))
     pod = snapshot.pods.get(key)
     if pod is None:
         names = [known.name for known in snapshot.pods if known.namespace == key.namespace]
@@ -87,12 +95,26 @@ async def _pod(access: Access, subject: Subject) -> Explanation:
     if answer is not None:
         return answer
     if snapshot.seen(pod) is None:
-        raise InputError(
-            f"pod {key} asks for no GPU memory; annotate its template with {a.ALLOCATION} or {a.WORKLOAD_TYPE}."
-        )
+        raise _asks_for_none(key)
     if pod.is_finished:
         raise InputError(f"pod {key} is over ({pod.status.phase}), and has no GPU any more.")
     raise InputError(f"node {pod.node} of pod {key} does not report the pod's GPUs; look at it by arbiter doctor.")
+
+
+async def _told(access: Access, key: ObjectKey, *, withheld: str) -> ToldExplanation:
+    """The pod alone, for those who may read their own namespace only."""
+    pod = await access.client.get(TIMED_PODS, key.name, namespace=key.namespace, within=access.within)
+    seen = gpu_pod(pod, unit=GIB)
+    if seen is None:
+        raise _asks_for_none(key)
+    events, now = await read_events(access, "Pod", key), time.time()
+    return explain_told(pod, seen, withheld=withheld, now=now, events=happenings(events, now=now))
+
+
+def _asks_for_none(key: ObjectKey) -> InputError:
+    return InputError(
+        f"pod {key} asks for no GPU memory; annotate its template with {a.ALLOCATION} or {a.WORKLOAD_TYPE}."
+    )
 
 
 async def _allocation(access: Access, subject: Subject) -> Group:

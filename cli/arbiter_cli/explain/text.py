@@ -10,10 +10,11 @@ from arbiter_cli.explain.members import MemberRow
 from arbiter_cli.explain.pod import PodExplanation
 from arbiter_cli.explain.scene import Move, Outcome
 from arbiter_cli.explain.several import Group
+from arbiter_cli.explain.told import ToldExplanation
 from arbiter_cli.explain.waiting import WaitingExplanation
 from arbiter_cli.printing import age, columns
 
-Answer = PodExplanation | WaitingExplanation | GpuExplanation | Group
+Answer = PodExplanation | ToldExplanation | WaitingExplanation | GpuExplanation | Group
 
 
 def as_text(answer: Answer) -> str:
@@ -25,6 +26,8 @@ def _lines(answer: Answer) -> list[str]:
     match answer:
         case PodExplanation():
             return _pod(answer)
+        case ToldExplanation():
+            return [answer.headline, *_revision(answer), *_events(answer.events), answer.closing, answer.withheld]
         case WaitingExplanation():
             return _waiting(answer)
         case GpuExplanation():
@@ -34,11 +37,14 @@ def _lines(answer: Answer) -> list[str]:
 
 
 def _pod(one: PodExplanation) -> list[str]:
-    lines = [one.headline, *one.why, *_members(one.members)]
-    if one.reason:
-        when = "" if one.decided is None else f", {age(one.decided)} ago"
-        lines.append(f"Revision {one.revision}{when}: {one.reason}.")
-    return [*lines, *_changes(one.changes), *_events(one.events), one.closing]
+    members, changes = _members(one.members), _changes(one.changes)
+    return [one.headline, *one.why, *members, *_revision(one), *changes, *_events(one.events), one.closing]
+
+
+def _revision(one: PodExplanation | ToldExplanation) -> list[str]:
+    """The reason that the operator gave."""
+    when = "" if one.decided is None else f", {age(one.decided)} ago"
+    return [f"Revision {one.revision}{when}: {one.reason}."] if one.reason else []
 
 
 def _waiting(one: WaitingExplanation) -> list[str]:

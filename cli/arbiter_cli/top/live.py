@@ -58,8 +58,11 @@ async def live(feed: Feed, first: Screen, *, wide: bool) -> None:
         with _keyboard(feed.changed.set) as typed, console.screen(hide_cursor=True) as display:
             session = _Session(feed, first, wide=wide)
             while not session.screen.quit:
+                started = time.monotonic()
                 display.update(session.frame(width=console.width, height=console.height))
-                await _news(feed.changed, typed, following)
+                # A cluster so large that drawing takes long is drawn less often.
+                rest = max(_LEAST_INTERVAL, time.monotonic() - started)
+                await _news(feed.changed, typed, following, rest=rest)
                 while typed:
                     session.typed(typed.popleft(), height=console.height)
     finally:
@@ -69,15 +72,15 @@ async def live(feed: Feed, first: Screen, *, wide: bool) -> None:
         following.result()
 
 
-async def _news(changed: asyncio.Event, typed: deque[str], following: "asyncio.Future[None]") -> None:
-    """Waits for a key, for something else to show, or for the next second; what is no key is gathered for a moment."""
+async def _news(changed: asyncio.Event, typed: deque[str], following: "asyncio.Future[None]", *, rest: float) -> None:
+    """Waits for a key, for something else to show, or for the next second; what is no key is gathered for `rest` s."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOCK):
             await changed.wait()
     if following.done():
         following.result()
     if not typed:
-        await asyncio.sleep(_LEAST_INTERVAL)
+        await asyncio.sleep(rest)
     changed.clear()
 
 

@@ -89,9 +89,28 @@ def test_who_may_not_look_is_told_which_right_is_missing(arbiter: Arbiter, contr
     kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "nobody")
     code, out, err = arbiter("explain", "pod/chat", "-n", NAMESPACE, kubeconfig=kubeconfig)
     assert (code, out) == (2, "")
-    assert 'User "system:serviceaccount:team-a:nobody" cannot list resource' in err
+    assert 'User "system:serviceaccount:team-a:nobody" cannot get resource "pods"' in err
     assert err.endswith("ask for this right, or use another --context.\n")
     assert err.count("\n") == 1
+
+
+def test_who_may_read_one_namespace_is_told_what_the_pod_itself_says(
+    arbiter: Arbiter, control_plane: ControlPlane
+) -> None:
+    kubectl = control_plane.kubectl
+    kubectl("create", "serviceaccount", "developer", "-n", NAMESPACE)
+    kubectl("create", "role", "developer", "--verb=get,list", "--resource=pods,events", "-n", NAMESPACE)
+    binding = ("rolebinding", "developer", "--role=developer", f"--serviceaccount={NAMESPACE}:developer")
+    kubectl("create", *binding, "-n", NAMESPACE)
+    kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "developer")
+    code, out, err = arbiter("explain", "pod/chat", "-n", NAMESPACE, kubeconfig=kubeconfig)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "Quality 0.904, 9256Mi on node gpu-1, revision 1; pressure High, mode Adaptive."
+    assert lines[1].endswith("s ago: team-a/posters (Background) joined gpu-1/0.")
+    assert lines[2] == "Never below 0.400 (4.0 GiB) while the pod lives."
+    assert lines[3].startswith("Its neighbours, and what would change it, cannot be seen: ")
+    assert lines[3].endswith("ask for this right, or use another --context.")
 
 
 def test_a_cluster_that_cannot_be_reached_is_one_sentence(arbiter: Arbiter, tmp_path: Path) -> None:
