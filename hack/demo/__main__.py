@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from hack.cluster import binaries
 from hack.cluster.cli import STATE_DIRECTORY
@@ -36,9 +37,10 @@ def main() -> int:
         return 1
     print(
         "\nCluster stays up: "
-        f"export KUBECONFIG={os.path.relpath(cluster.kubeconfig)} PATH=$PATH:{binaries.directory()}\n"
-        "Look: kubectl get gpua,gpun,qpol -A     kubectl describe gpua chat -n team-a\n"
-        f"      kubectl logs {chat} -n team-a\n"
+        f"export KUBECONFIG={os.path.relpath(cluster.kubeconfig)} "
+        f"PATH=$PATH:{binaries.directory()}:{Path(sys.executable).parent}\n"
+        f"Look: arbiter top     arbiter explain pod/{chat} -n team-a     arbiter doctor\n"
+        f"      kubectl get gpua,gpun,qpol -A     kubectl logs {chat} -n team-a\n"
         "Stop: make cluster-down"
     )
     return 0
