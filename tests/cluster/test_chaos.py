@@ -3,10 +3,10 @@
 What happened is read from the API server and from the containers, and held against rules and a solver of the tests'
 own (`chaos/checker.py`). Measured use is what the containers' journals say, so that liars are found out.
 
-One failure is the kubelet's own: a pod whose admission it was just asking the device plugin about when that was
-killed ends as UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller would. And the
-kubelet waits for up to half a minute before it asks an API server again that was away: the time to converge begins
-when it has heard.
+One failure is the kubelet's own: a pod that it admits while no device plugin is registered with it, since one of the
+two was just killed, ends as UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller
+would. And the kubelet waits for up to half a minute before it asks an API server again that was away: the time to
+converge begins when it has heard.
 """
 
 import os
@@ -99,7 +99,7 @@ class Chaos:
         self._let_evicted_go(now)
         for pod in now.pods.values():
             if pod.name in self.life.alive and pod.phase == "Failed" and self.is_excused(pod):
-                print(f"{pod.name} was being admitted when its device plugin was killed: made anew", flush=True)
+                print(f"{pod.name} was admitted while no device plugin was registered: made anew", flush=True)
                 self.life.make_anew(pod.name)
         yield from checker.unheard_by_a_kubelet(now)
         yield from checker.not_converged(now, prompt=self.life.prompt)
@@ -112,10 +112,11 @@ class Chaos:
             self.life.forget(name)
 
     def is_excused(self, pod: PodSeen) -> bool:
-        """Whether the kubelet asked about the pod while its node's device plugin was killed and away."""
-        plugin = f"device-plugin/{pod.node}"
+        """Whether the kubelet decided on the pod while no device plugin was registered with it."""
+        away = (f"device-plugin/{pod.node}", f"kubelet/{pod.node}")
+        heard_at = pod.heard_at or 0.0
         return pod.reason == "UnexpectedAdmissionError" and any(
-            fault.kind is Kind.KILL and fault.component == plugin and at - 1 <= pod.time <= at + AWAY_SECONDS
+            fault.kind is Kind.KILL and fault.component in away and at - 1 <= heard_at <= at + AWAY_SECONDS
             for at, fault in self.happened
         )
 

@@ -97,7 +97,7 @@ def unheard_by_a_kubelet(now: Moment) -> Iterator[str]:
     for pod in now.pods.values():
         if pod.terminating:
             yield f"{pod.name} has not gone yet"
-        elif pod.node is not None and not pod.accepted:
+        elif pod.node is not None and pod.heard_at is None:
             yield f"{pod.name} was not seen by the kubelet of {pod.node} yet"
 
 

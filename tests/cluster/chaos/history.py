@@ -6,6 +6,7 @@ Imports the standard library, the containers' journals and the reference solver;
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from hack.journal import Step
@@ -19,7 +20,7 @@ _LEAST_QUALITY = {"LlmInference": 0.4, "ImageGeneration": 0.3, "VideoGeneration"
 class PodSeen:
     """One version of a pod that asks for GPU memory; `target` and `vram` as its annotations say, bytes per GPU.
 
-    `accepted` says whether a kubelet has seen it.
+    `heard_at` is when a kubelet first looked at it, in whole seconds.
     """
 
     time: float
@@ -35,7 +36,7 @@ class PodSeen:
     vram: int | None = None
     revision: int = 0
     terminating: bool = False
-    accepted: bool = False
+    heard_at: float | None = None
     restarts: int = 0
 
 
@@ -113,7 +114,7 @@ def pod_seen(item: dict[str, Any], time: float) -> PodSeen | None:
         vram=None if vram is None else _bytes(vram),
         revision=int(annotations.get(_A + "revision", 0)),
         terminating="deletionTimestamp" in metadata,
-        accepted="startTime" in status,
+        heard_at=datetime.fromisoformat(status["startTime"]).timestamp() if "startTime" in status else None,
         restarts=sum(container["restartCount"] for container in status.get("containerStatuses", [])),
     )
 

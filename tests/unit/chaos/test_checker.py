@@ -215,7 +215,7 @@ def test_what_has_converged_passes(now: Moment) -> None:
 @pytest.mark.parametrize(
     ("seen", "sentence"),
     [
-        pytest.param(pod(terminating=True, accepted=True), "chat has not gone yet", id="a pod that does not go"),
+        pytest.param(pod(terminating=True, heard_at=1.0), "chat has not gone yet", id="a pod that does not go"),
         pytest.param(pod(), "chat was not seen by the kubelet of gpu-1 yet", id="a pod that was bound just now"),
     ],
 )
@@ -223,6 +223,6 @@ def test_what_a_kubelet_has_not_heard_is_told(seen: PodSeen, sentence: str) -> N
     assert [*checker.unheard_by_a_kubelet(moment(pods={"chat": seen}))] == [sentence]
 
 
-def test_what_the_kubelet_has_accepted_passes() -> None:
-    seen = {"chat": pod(accepted=True), "waiting": pod(uid="waiting", node=None)}
+def test_what_the_kubelet_has_heard_passes() -> None:
+    seen = {"chat": pod(heard_at=1.0), "waiting": pod(uid="waiting", node=None)}
     assert [*checker.unheard_by_a_kubelet(moment(pods=seen))] == []
