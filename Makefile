@@ -16,9 +16,11 @@ GPUS  ?= 12Gi
 ONLY  ?=
 SEED  ?=
 SECONDS ?= 3600
+VALUES     ?=
+KUBERNETES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down manifests crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,8 +89,12 @@ cluster-up: $(READY) ## Start the local cluster with Arbiter [NODES=2] [GPUS=12G
 cluster-down: $(READY) ## Remove the local cluster
 	@$(BIN)/python -m hack.cluster down
 
-crds: $(READY) ## Write crds/ from the models
+manifests: $(READY) binaries ## Write the chart's objects to build/manifests, for kubectl without Helm [VALUES=my.yaml] [KUBERNETES=1.34.1]
+	@$(BIN)/python -m hack.manifests $(if $(VALUES),--values $(VALUES)) $(if $(KUBERNETES),--kube-version $(KUBERNETES))
+
+crds: $(READY) ## Write crds/, and the chart's, from the models
 	@$(BIN)/arbiter crds --directory crds
+	@$(BIN)/arbiter crds --directory charts/arbiter/files/crds
 
 protos: $(READY) ## Write the gRPC stubs from their protos
 	@$(BIN)/python -m hack.protos
@@ -99,6 +105,8 @@ lock: ## Resolve requirements/*.txt anew from pyproject.toml
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements/runtime.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' pyproject.toml --group dev --extra plot --output-file requirements/dev.txt
+	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --group image --output-file requirements/image.txt
 
 clean: ## Remove what can be made again (not the cluster, not the cache of binaries)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

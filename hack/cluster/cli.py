@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--without-arbiter", action="store_true", help="the bare cluster")
     commands.add_parser("down", help="remove it and all that it made")
     commands.add_parser("prepare", help="only install and build what is missing for it")
-    commands.add_parser("binaries", help="only build Kubernetes and etcd, and print where they are")
+    commands.add_parser("binaries", help="only build Kubernetes, etcd and Helm, and print where they are")
     return main_parser
 
 

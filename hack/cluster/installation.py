@@ -1,6 +1,5 @@
 """Arbiter's own processes, run on the host inside the cluster's namespaces, each under its own service account."""
 
-import base64
 import json
 import sys
 from collections.abc import Sequence
@@ -11,13 +10,12 @@ from pathlib import Path
 import yaml
 
 from hack.cluster import binaries, probe
+from hack.cluster.chart import NAMESPACE, outside_pods, render, with_webhook_at
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.netns import Network
 from hack.cluster.node import KUBELET_DIRECTORY, Node
-from hack.cluster.paths import REPOSITORY
 from hack.cluster.process import Processes
 
-NAMESPACE = "arbiter-system"
 RESOURCE = "arbiter.infernum.io/vram"
 VRAM_UNIT = "1Gi"
 
@@ -44,12 +42,18 @@ class Installation:
         return [*self._health, "arbiter-scheduler"]
 
     def apply(self) -> None:
-        """Applies the CRDs and, once they are served, the manifests."""
+        """Applies what the chart makes beside its own processes: the CRDs and, once they are served, the rest."""
         apply = ("apply", "--server-side", "--force-conflicts", "--filename=-")
-        if crds := _documents(REPOSITORY / "crds"):
-            self.control_plane.kubectl(*apply, stdin=yaml.safe_dump_all(crds))
-            self.control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
-        self.control_plane.kubectl(*apply, stdin=self._manifests())
+        objects = outside_pods()
+        crds = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
+        self.control_plane.kubectl(*apply, stdin=yaml.safe_dump_all(crds))
+        self.control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        others = with_webhook_at(
+            f"https://{_WEBHOOK}/pods",
+            [one for one in objects if one not in crds],
+            authority=self.control_plane.authority.certificate,
+        )
+        self.control_plane.kubectl(*apply, stdin=yaml.safe_dump_all(others))
 
     def start(self) -> None:
         """Starts every process and waits until each says that it is ready.
@@ -88,17 +92,6 @@ class Installation:
         address = self.network.control_plane
         agents = {f"device-plugin/{node.name}": (node.address, _AGENT_HEALTH_PORT) for node in self.nodes}
         return {"extender": (address, _EXTENDER_HEALTH_PORT), "operator": (address, _OPERATOR_HEALTH_PORT), **agents}
-
-    def _manifests(self) -> str:
-        bundle = base64.b64encode(self.control_plane.authority.certificate).decode()
-        documents = _documents(REPOSITORY / "hack" / "manifests")
-        # The namespace comes before what lies in it, whatever the files are called.
-        ordered = sorted(documents, key=lambda document: document["kind"] != "Namespace")
-        filled_in = {"${CA_BUNDLE}": bundle, "${WEBHOOK_URL}": f"https://{_WEBHOOK}/pods"}
-        text: str = yaml.safe_dump_all(ordered)
-        for placeholder, value in filled_in.items():
-            text = text.replace(placeholder, value)
-        return text
 
     def _start_extender(self) -> None:
         flags = ("--bind", _EXTENDER, "--filter-answer", "best")
@@ -160,34 +153,7 @@ class Installation:
 
 
 def scheduler_config(kubeconfig: Path) -> str:
-    """Returns the configuration of the second kube-scheduler, which asks Arbiter's extender."""
-    extender = {
-        "urlPrefix": f"http://{_EXTENDER}",
-        "filterVerb": "filter",
-        "prioritizeVerb": "prioritize",
-        "bindVerb": "bind",
-        # Asked only where filter names several nodes. The other plugins' scores add up to 1,200 at most; ours is
-        # 10 x 10 x weight for one node.
-        "weight": 200,
-        "nodeCacheCapable": True,
-        # A pod that came past the extender would be bound without its GPUs.
-        "ignorable": False,
-        "httpTimeout": "5s",
-        "managedResources": [{"name": RESOURCE, "ignoredByScheduler": False}],
-    }
-    config = {
-        "apiVersion": "kubescheduler.config.k8s.io/v1",
-        "kind": "KubeSchedulerConfiguration",
-        "clientConnection": {"kubeconfig": str(kubeconfig)},
-        "leaderElection": {"leaderElect": False},
-        # A sample of the nodes would miss the one that fits.
-        "percentageOfNodesToScore": 100,
-        "profiles": [{"schedulerName": "arbiter-scheduler"}],
-        "extenders": [extender],
-    }
-    return yaml.safe_dump(config, sort_keys=False)
-
-
-def _documents(directory: Path) -> list[dict[str, object]]:
-    texts = [path.read_text() for path in sorted(directory.glob("*.yaml"))]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+    """Returns the chart's configuration of the second kube-scheduler, for one that runs alone outside a pod."""
+    (text,) = (one["data"]["scheduler.yaml"] for one in render() if one["kind"] == "ConfigMap")
+    outside = {"clientConnection": {"kubeconfig": str(kubeconfig)}, "leaderElection": {"leaderElect": False}}
+    return yaml.safe_dump({**yaml.safe_load(text), **outside}, sort_keys=False)

@@ -1,4 +1,4 @@
-"""A node of the real API server with a fake kubelet, and an agent on it with the rights of the local cluster's."""
+"""A node of the real API server with a fake kubelet, and an agent on it with the rights that the chart gives it."""
 
 import secrets
 import shutil
@@ -7,26 +7,26 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from arbiter_kube.api.resources import NODES
 from arbiter_kube.client import KubeClient
+from hack.cluster import binaries
+from hack.cluster.chart import rights
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.paths import REPOSITORY
 from tests.component.deviceplugin.fake_kubelet import FakeKubelet, fake_kubelet
 from tests.component.deviceplugin.support import AgentProcess, Place, Site, eventually, gpu, make_node
 from tests.component.kube.support import Cable
 
-NAMESPACE = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "arbiter-system"}}'
-
 
 @pytest.fixture(scope="package")
 def api(control_plane: ControlPlane) -> ControlPlane:
     """A control plane that knows Arbiter's resources and the agent's service account."""
+    binaries.ensure([binaries.HELM])
     control_plane.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'crds'}")
     control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
-    control_plane.kubectl("apply", "--server-side", "--filename=-", stdin=NAMESPACE)
-    manifest = REPOSITORY / "hack" / "manifests" / "device-plugin.yaml"
-    control_plane.kubectl("apply", "--server-side", f"--filename={manifest}")
+    control_plane.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(rights("device-plugin")))
     return control_plane
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from arbiter_kube.client import KubeClient
 from hack.cluster import binaries
+from hack.cluster.chart import rights
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.installation import scheduler_config
 from hack.cluster.paths import REPOSITORY
@@ -17,24 +18,21 @@ from tests.component.extender.support import Extender, LossyApi, Site
 
 hypothesis.settings.register_profile("long", max_examples=5000)
 
-NAMESPACE = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "arbiter-system"}}'
-
 
 @pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One of its own: the ledger and the scheduler would see every node and pod that other tests leave behind."""
-    binaries.ensure(["kube-scheduler"])
+    binaries.ensure(["kube-scheduler", binaries.HELM])
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
         running.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'crds'}")
         running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
-        running.kubectl("create", "--filename=-", stdin=NAMESPACE)
-        running.kubectl("create", f"--filename={REPOSITORY / 'hack' / 'manifests' / 'scheduler.yaml'}")
+        running.kubectl("create", "--filename=-", stdin=yaml.safe_dump_all(rights("scheduler")))
         yield running
 
 
 @pytest.fixture(scope="package")
 def kubeconfig(control_plane: ControlPlane) -> Path:
-    """That of the service account with the rights of hack/manifests/scheduler.yaml."""
+    """That of the service account with the rights that the chart gives it."""
     return control_plane.service_account_kubeconfig("arbiter-system", "arbiter-scheduler")
 
 

@@ -1,21 +1,22 @@
-"""A control plane with Arbiter's CRDs and manifests, and an operator whose webhook it calls."""
+"""A control plane with Arbiter's CRDs and what else its chart makes, and an operator whose webhook it calls."""
 
-import base64
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import yaml
 
 from arbiter_kube.client import KubeClient
+from hack.cluster import binaries
+from hack.cluster.chart import Object, outside_pods, with_webhook_at
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.paths import REPOSITORY
 from tests.component.operator.support import Operator, Site
-
-_MANIFESTS = REPOSITORY / "hack" / "manifests"
 
 
 @pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One of its own, since the webhook and the admission policies would be in every other test's way."""
+    binaries.ensure([binaries.HELM])
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
         running.kubectl("apply", "--server-side", f"--filename={REPOSITORY / 'crds'}")
         running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
@@ -24,8 +25,9 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 @pytest.fixture(scope="package")
 def running_operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    for name in ("00-namespace", "operator", "scheduler", "device-plugin", "policy", "priorityclasses"):
-        control_plane.kubectl("apply", "--server-side", f"--filename={_MANIFESTS / f'{name}.yaml'}")
+    objects = [one for one in outside_pods() if one["kind"] != "CustomResourceDefinition"]
+    admission = [one for one in objects if one["apiVersion"].startswith("admissionregistration")]
+    apply(control_plane, [one for one in objects if one not in admission])
     serving = control_plane.authority.issue("webhook", common_name="webhook", hosts=("127.0.0.1",))
     operator = Operator(
         control_plane.service_account_kubeconfig("arbiter-system", "arbiter-operator"),
@@ -34,12 +36,14 @@ def running_operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempP
         log=tmp_path_factory.mktemp("operator") / "log",
     )
     operator.start()
-    admission = (_MANIFESTS / "admission.yaml").read_text()
-    bundle = base64.b64encode(control_plane.authority.certificate).decode()
-    filled_in = admission.replace("${CA_BUNDLE}", bundle).replace("${WEBHOOK_URL}", f"https://{operator.webhook}/pods")
-    control_plane.kubectl("apply", "--server-side", "--filename=-", stdin=filled_in)
+    url, authority = f"https://{operator.webhook}/pods", control_plane.authority.certificate
+    apply(control_plane, with_webhook_at(url, admission, authority=authority))
     yield operator
     assert operator.stop() == 0
+
+
+def apply(control_plane: ControlPlane, objects: list[Object]) -> None:
+    control_plane.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(objects))
 
 
 @pytest.fixture

@@ -3,23 +3,19 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
-from itertools import product
 from typing import Any
 
 import pytest
-import yaml
 
 from arbiter.workload import Priority
 from arbiter_cli.doctor.admission import ADMISSION_POLICIES
 from arbiter_cli.doctor.command import CHECKS, as_text, judged
 from arbiter_cli.doctor.facts import Certificate, Check, CrdState, Facts, Trial, Unread, Verdict
 from arbiter_cli.doctor.kinds import PriorityClassObject, ReplicatedSet, WebhookConfiguration
-from arbiter_cli.doctor.rights import RIGHTS
 from arbiter_cli.printing import as_data
 from arbiter_kube.api.objects import Lease, ObjectMeta
 from arbiter_kube.client import ServerVersion, codec
 from arbiter_operator.admission.classes import PREEMPTION_POLICY, priority_class
-from hack.cluster.paths import REPOSITORY
 from tests.unit.cli.cluster import NOW, Site, before, demo
 
 
@@ -336,36 +332,3 @@ def test_every_failure_says_what_mends_it() -> None:
     assert all(check.remedies for check in wrong)
     assert {check.name for check in wrong} == {check.name for check in judged(healthy())}
     assert len(CHECKS) == len({check.name for check in wrong})
-
-
-def manifest_rights() -> set[tuple[str, str, str, str]]:
-    """Account, verb, group and resource of the rules in the manifests of Arbiter's own roles."""
-    accounts = {
-        "arbiter-operator": "arbiter-operator",
-        "arbiter-device-plugin": "arbiter-device-plugin",
-        "arbiter-extender": "arbiter-scheduler",
-    }
-    documents = [
-        document
-        for path in (REPOSITORY / "hack" / "manifests").glob("*.yaml")
-        for document in yaml.safe_load_all(path.read_text())
-        if document and document["kind"] in ("Role", "ClusterRole") and document["metadata"]["name"] in accounts
-    ]
-    return {
-        (accounts[document["metadata"]["name"]], verb, group, resource)
-        for document in documents
-        for rule in document["rules"]
-        for verb, group, resource in product(rule["verbs"], rule["apiGroups"], rule["resources"])
-    }
-
-
-def test_the_rights_that_are_checked_are_those_of_the_manifests() -> None:
-    checked = {(right.account, verb, right.group, right.resource) for right in RIGHTS for verb in right.verbs}
-    of_kubernetes = {right for right in checked if right[0] == "arbiter-scheduler" and not right[2]}
-    assert checked - of_kubernetes == manifest_rights()
-
-
-def test_the_guards_that_are_checked_are_those_of_the_manifests() -> None:
-    documents = yaml.safe_load_all((REPOSITORY / "hack" / "manifests" / "admission.yaml").read_text())
-    names = [one["metadata"]["name"] for one in documents if one["kind"] == "ValidatingAdmissionPolicy"]
-    assert names == [*ADMISSION_POLICIES]

@@ -6,7 +6,6 @@ import yaml
 
 from hack.cluster import kubeconfig
 from hack.cluster.cli import STATE_DIRECTORY, parser
-from hack.cluster.installation import scheduler_config
 
 
 def test_a_kubeconfig_with_a_token() -> None:
@@ -41,23 +40,6 @@ def test_only_the_owner_reads_a_written_kubeconfig(tmp_path: Path) -> None:
     path = kubeconfig.write(tmp_path / "new" / "kubeconfig", "text")
     assert path.read_text() == "text"
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_the_second_scheduler_always_asks_the_extender() -> None:
-    config = yaml.safe_load(scheduler_config(Path("/k")))
-    assert config["clientConnection"] == {"kubeconfig": "/k"}
-    assert config["percentageOfNodesToScore"] == 100
-    assert [profile["schedulerName"] for profile in config["profiles"]] == ["arbiter-scheduler"]
-    (extender,) = config["extenders"]
-    assert extender["ignorable"] is False
-    assert extender["nodeCacheCapable"] is True
-    assert extender["managedResources"] == [{"name": "arbiter.infernum.io/vram", "ignoredByScheduler": False}]
-
-
-def test_the_extenders_choice_outvotes_every_other_score() -> None:
-    (extender,) = yaml.safe_load(scheduler_config(Path("/k")))["extenders"]
-    # kube-scheduler scales an extender's 0..10 to 0..100; its own plugins' weights add up to 12.
-    assert 10 * 10 * extender["weight"] > 100 * 12
 
 
 def test_the_command_line_has_the_sizes_of_the_walk_by_default() -> None:
