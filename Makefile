@@ -18,9 +18,10 @@ SEED  ?=
 SECONDS ?= 3600
 VALUES     ?=
 KUBERNETES ?=
+TAG        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down manifests crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down image manifests crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -88,6 +89,9 @@ cluster-up: $(READY) ## Start the local cluster with Arbiter [NODES=2] [GPUS=12G
 
 cluster-down: $(READY) ## Remove the local cluster
 	@$(BIN)/python -m hack.cluster down
+
+image: $(READY) ## Build Arbiter's image with docker, podman or buildah, whichever is here [TAG=arbiter:0.1.0]
+	@$(BIN)/python -m hack.image $(if $(TAG),--tag $(TAG))
 
 manifests: $(READY) binaries ## Write the chart's objects to build/manifests, for kubectl without Helm [VALUES=my.yaml] [KUBERNETES=1.34.1]
 	@$(BIN)/python -m hack.manifests $(if $(VALUES),--values $(VALUES)) $(if $(KUBERNETES),--kube-version $(KUBERNETES))

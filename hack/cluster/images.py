@@ -52,14 +52,14 @@ def engine_image(directory: Path, files: Mapping[str, Path]) -> Path:
 
     The Python base must be there: `ensure_python_base`.
     """
-    layers = [_python_base().read_bytes(), _busybox_layer(), files_layer(files)]
+    layers = [python_base().read_bytes(), _busybox_layer(), files_layer(files)]
     config = {"Entrypoint": ["python3", "-u", "/engine/engine.py"]}
     return write(directory / "engine.tar", ENGINE, layers=layers, config=config)
 
 
 def ensure_python_base(progress: Progress) -> None:
     """Makes the Python base layer unless the cache has it; raises CommandError when mmdebstrap fails."""
-    path = _python_base()
+    path = python_base()
     if path.exists():
         return
     progress.say("making the Python base image with mmdebstrap (once, about 10 s)")
@@ -147,8 +147,8 @@ def files_layer(files: Mapping[str, Path]) -> bytes:
     return _tar(content, folders=sorted(folders))
 
 
-def _python_base() -> Path:
-    """Returns where the layer is kept, by a name that changes with its recipe."""
+def python_base() -> Path:
+    """Returns where the Python base layer is kept, by a name that changes with its recipe."""
     digest_of_recipe = hashlib.sha256(" ".join(_recipe()).encode()).hexdigest()[:8]
     return cache() / "images" / f"python-{digest_of_recipe}.layer.tar"
 
@@ -160,8 +160,10 @@ def _recipe() -> list[str]:
         "--quiet",
         # Packages are only unpacked, no maintainer script runs: seconds instead of a minute, and no init system.
         "--variant=extract",
-        "--include=python3",
+        "--include=python3-venv,dash",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_NEEDED),
+        # What a new environment gets its pip from.
+        "--dpkgopt=path-include=/usr/share/python-wheels/*",
         f"--customize-hook={compile_all}",
         platform.freedesktop_os_release()["VERSION_CODENAME"],
     ]

@@ -9,6 +9,7 @@ from hack.cluster.progress import Progress
 
 CNI_PLUGINS = "/usr/lib/cni"
 _PACKAGE_OF = {
+    "buildah": "buildah",
     "busybox": "busybox-static",
     "containerd": "containerd",
     "conntrack": "conntrack",
