@@ -152,8 +152,10 @@ class LedgerMachine(RuleBasedStateMachine):
         pod = data.draw(st.sampled_from(self._waiting()))
         plan = filter_nodes(self.ledger, pod, tuple(self.reports), answer=answer)
         hold = plan.hold or prioritize(self.ledger, pod, plan.passed)
+        if self.ledger.assigned(pod.uid) is not None:
+            return  # it is being bound, and keeps its room even where somebody was nominated for it since
         assert (hold is not None) == bool(plan.passed)
-        if hold is not None and self.ledger.assigned(pod.uid) is None:
+        if hold is not None:
             self.ledger.hold(pod, hold, until=self.now + SOFT_HOLD)
             self.soft[pod.uid] = (pod, hold, self.now + SOFT_HOLD)
 
