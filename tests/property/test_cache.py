@@ -159,5 +159,5 @@ class CacheHistory(RuleBasedStateMachine):
                 assert lease.path.read_bytes() == CONTENTS[FRAGMENTS.index(lease.fragment)]
 
 
-CacheHistory.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+CacheHistory.TestCase.settings = settings(stateful_step_count=30)
 test_any_history_of_a_cache = CacheHistory.TestCase

@@ -252,7 +252,7 @@ def slow_price(capacity: int, crowd: list[Member], policy: Policy) -> tuple[Frac
     return low, high
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(shares(crowds()), policies)
 def test_the_price_is_the_one_that_the_slow_reference_finds(share: tuple[int, list[Member]], policy: Policy) -> None:
     capacity, crowd = share

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 import yaml
 
@@ -15,8 +14,6 @@ from hack.cluster.installation import scheduler_config
 from hack.cluster.paths import REPOSITORY
 from hack.cluster.process import Processes
 from tests.component.extender.support import Extender, LossyApi, Site
-
-hypothesis.settings.register_profile("long", max_examples=5000)
 
 
 @pytest.fixture(scope="package")
