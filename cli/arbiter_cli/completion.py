@@ -19,8 +19,8 @@ _PROGRAMS = ("arbiter", "kubectl-arbiter")
 
 _SHELLS = ("bash", "zsh", "fish")
 
-_NO_FILES = ":4"
-"""kubectl's word for: these are all, do not offer files as well (cobra's ShellCompDirectiveNoFileComp)."""
+_NO_FILES, _NO_SPACE = 4, 2
+"""kubectl's words for: these are all, do not offer files as well; and: more follows without a blank (cobra's)."""
 
 _HOW = """
 Load it at every start of the shell:
@@ -69,5 +69,7 @@ def for_kubectl() -> int:
     os.environ |= {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
     found = io.StringIO()
     complete(lambda chosen: build_parser(chosen=chosen), to=found, leave=lambda code: code)
-    print("\n".join([*filter(None, map(str.strip, found.getvalue().splitlines())), _NO_FILES]))
+    candidates = [*filter(None, map(str.strip, found.getvalue().splitlines()))]
+    begun = bool(candidates) and all(candidate.endswith("/") for candidate in candidates)
+    print("\n".join([*candidates, f":{_NO_FILES | _NO_SPACE if begun else _NO_FILES}"]))
     return 0

@@ -25,7 +25,7 @@ def offered(*words: str) -> list[str]:
     [
         (("ex",), ["extender", "explain", ":4"]),
         (("top", "--sort", "pr"), ["price", ":4"]),
-        (("explain", "dep"), ["deploy/", "deployment/", "deployments/", ":4"]),
+        (("explain", "dep"), ["deploy/", "deployment/", "deployments/", ":6"]),
     ],
 )
 def test_kubectl_is_told_what_may_follow(words: tuple[str, ...], candidates: list[str]) -> None:
