@@ -30,9 +30,6 @@ _FIRST_ANSWER = 3.0
 
 _LONGEST = 3600.0
 
-_INTERRUPTED = 130
-"""As shells have it: 128, and the number of SIGINT."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -85,8 +82,6 @@ def ask(arguments: argparse.Namespace, question: Callable[[Access], Awaitable[in
         raise InputError(str(error)) from error
     try:
         return asyncio.run(_ask(credentials, arguments, question))
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     except KubeError as error:
         raise InputError(sentence(error, server=credentials.server)) from error
 

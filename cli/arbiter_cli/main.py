@@ -40,6 +40,10 @@ COMMANDS = {
 }
 
 
+_INTERRUPTED = 130
+"""As shells have it: 128, and the number of SIGINT."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers bad usage with one line instead of the whole usage."""
 
@@ -53,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from arbiter_cli.completion import complete  # noqa: PLC0415 - only a shell that completes needs it
 
         complete(lambda chosen: build_parser(chosen=chosen))
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
     parsed = build_parser(chosen=next((word for word in arguments if not word.startswith("-")), None)).parse_args(
         arguments
     )

@@ -17,6 +17,7 @@ from arbiter_cli.traces import NODE_LIST, node_list_beside, read_nodes, read_pod
 
 _MOST_SEEDS = 1000
 _FURTHEST = 1000
+_MOST_JOBS = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_count(os.cpu_count() or 1),
+        type=_count(_MOST_JOBS),
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes at a time (default: one for each core)",

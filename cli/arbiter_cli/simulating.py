@@ -1,6 +1,7 @@
 """Runs simulations, several at a time, with a progress bar on a terminal. Imports the core only."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -127,8 +128,9 @@ def _one_by_one(runs: dict[_Key, partial[Outcome]]) -> Iterator[tuple[_Key, Outc
 
 
 def _side_by_side(runs: dict[_Key, partial[Outcome]], *, jobs: int) -> Iterator[tuple[_Key, Outcome]]:
-    # Spawned, not forked: the progress bar has a thread.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Spawned, not forked: the progress bar has a thread. Ctrl-C ends them at once, and says nothing.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         futures = {pool.submit(run): key for key, run in runs.items()}
         try:
             for future in as_completed(futures):

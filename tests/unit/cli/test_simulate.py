@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +118,15 @@ def test_a_drawing_without_matplotlib_says_how_to_get_it(
     assert capsys.readouterr().err == (
         "arbiter simulate: matplotlib draws --plot and is not installed; run pip install 'arbiter[plot]'.\n"
     )
+
+
+def test_an_interrupt_ends_it_without_a_word(trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
+    path = trace()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert main(["simulate", path, "--seeds", "1000", "--until", "1000", "--jobs", "1"]) == 130
+    assert capsys.readouterr() == ("", "")
+    timer.join()
 
 
 REFUSED = {
