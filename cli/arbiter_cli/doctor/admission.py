@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from arbiter.workload import Priority
-from arbiter_cli.doctor.facts import Check, Facts, Trial, Unread, Verdict
+from arbiter_cli.doctor.facts import REINSTALL, Check, Facts, Trial, Unread, Verdict
 from arbiter_cli.doctor.installation import skipped
 from arbiter_cli.doctor.kinds import WebhookConfiguration
 from arbiter_cli.printing import age
@@ -24,8 +24,6 @@ _LONGEST_TIMEOUT = 5
 
 _SOON = timedelta(days=7)
 
-_MANIFESTS = "apply Arbiter's manifests again"
-
 
 def check_webhook(facts: Facts) -> Check:
     """Whether admission decides on pods that opt in, quickly, and on no others."""
@@ -34,7 +32,7 @@ def check_webhook(facts: Facts) -> Check:
         return skipped("webhook", "webhook", webhook)
     if webhook is None:
         text = "webhook: not installed, so demands are not frozen, and pods not placed by GPU"
-        return Check(name="webhook", verdict=Verdict.FAIL, text=text, remedies=(_MANIFESTS,))
+        return Check(name="webhook", verdict=Verdict.FAIL, text=text, remedies=(REINSTALL,))
     wrong = [*_misconfigured(webhook), *([] if isinstance(trial, Unread) else _misbehaved(trial))]
     if wrong:
         silent = not isinstance(trial, Unread) and trial.failure
@@ -44,7 +42,7 @@ def check_webhook(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text="webhook does not do its work",
             details=tuple(wrong),
-            remedies=(logs if silent else _MANIFESTS,),
+            remedies=(logs if silent else REINSTALL,),
         )
     if isinstance(trial, Unread):
         return skipped("webhook", "webhook limited to opted-in pods, but not tried", trial)
@@ -100,7 +98,7 @@ def check_guards(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text=f"admission policies missing or not bound: {', '.join(missing)}",
             details=("anybody who may edit pods may grant them memory, or write what nodes report",),
-            remedies=(_MANIFESTS,),
+            remedies=(REINSTALL,),
         )
     text = f"{len(ADMISSION_POLICIES)} admission policies guard what Arbiter writes"
     return Check(name="guards", verdict=Verdict.OK, text=text)
@@ -124,6 +122,6 @@ def check_priority_classes(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text=f"{len(wrong)} of {len(Priority)} priority classes are not as they should be",
             details=tuple(wrong),
-            remedies=(_MANIFESTS,),
+            remedies=(REINSTALL,),
         )
     return Check(name="priorities", verdict=Verdict.OK, text=f"{len(Priority)} priority classes")

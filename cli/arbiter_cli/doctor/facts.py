@@ -10,6 +10,9 @@ from arbiter_cli.snapshot import Snapshot
 from arbiter_kube.api.objects import Lease
 from arbiter_kube.client import ServerVersion
 
+REINSTALL = "helm upgrade arbiter charts/arbiter -n arbiter-system --reuse-values   (it puts back whatever is missing)"
+"""What mends parts of an installation that are gone or were changed."""
+
 
 class Verdict(StrEnum):
     """How a check came out; a warning is nothing that fails."""

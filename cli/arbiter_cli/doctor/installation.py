@@ -2,7 +2,7 @@
 
 from datetime import UTC, timedelta
 
-from arbiter_cli.doctor.facts import Check, CrdState, Facts, Unread, Verdict
+from arbiter_cli.doctor.facts import REINSTALL, Check, CrdState, Facts, Unread, Verdict
 from arbiter_cli.doctor.kinds import ReplicatedSet
 from arbiter_cli.printing import age
 from arbiter_kube.api import SCHEDULER_NAME, VERSION
@@ -19,8 +19,6 @@ _UNSEEN_AFTER = 10.0
 """Seconds after which kube-scheduler has looked at every pod of its own."""
 
 _COMPONENT = "app.kubernetes.io/component"
-
-_MANIFESTS = "apply Arbiter's manifests again: they make whatever is missing"
 
 
 def skipped(name: str, what: str, unread: Unread) -> Check:
@@ -149,7 +147,7 @@ def check_rights(facts: Facts) -> Check:
         verdict=Verdict.FAIL,
         text=f"service accounts lack {len(facts.missing_rights)} of the rights that they use",
         details=facts.missing_rights,
-        remedies=(_MANIFESTS,),
+        remedies=(REINSTALL,),
     )
 
 
@@ -163,7 +161,7 @@ def check_policies(facts: Facts) -> Check:
             name="policies",
             verdict=Verdict.WARN,
             text=f"there is no QualityPolicy {DEFAULT_POLICY_NAME}: built-in defaults are in force",
-            remedies=(_MANIFESTS,),
+            remedies=(REINSTALL,),
         )
     followed = {policy.metadata.name for name in cluster.reports if (policy := cluster.policy_of(name)) is not None}
     idle = sorted({*cluster.policies} - followed - {DEFAULT_POLICY_NAME})

@@ -1,4 +1,4 @@
-"""What each of Arbiter's service accounts must be allowed. A test keeps the manifests in step."""
+"""What each of Arbiter's service accounts must be allowed. A test keeps the chart in step."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ import pytest
 from arbiter.workload import Priority
 from arbiter_cli.doctor.admission import ADMISSION_POLICIES
 from arbiter_cli.doctor.command import CHECKS, as_text, judged
-from arbiter_cli.doctor.facts import Certificate, Check, CrdState, Facts, Trial, Unread, Verdict
+from arbiter_cli.doctor.facts import REINSTALL, Certificate, Check, CrdState, Facts, Trial, Unread, Verdict
 from arbiter_cli.doctor.kinds import PriorityClassObject, ReplicatedSet, WebhookConfiguration
 from arbiter_cli.printing import as_data
 from arbiter_kube.api.objects import Lease, ObjectMeta
@@ -153,8 +153,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
     "no webhook": (
         healthy(webhook=None),
         "webhook",
-        "FAIL  webhook: not installed, so demands are not frozen, and pods not placed by GPU\n"
-        "      do: apply Arbiter's manifests again",
+        "FAIL  webhook: not installed, so demands are not frozen, and pods not placed by GPU\n      do: " + REINSTALL,
     ),
     "a webhook for every pod that lets pods in": (
         healthy(webhook=webhook(matchConditions=[], failurePolicy="Ignore", timeoutSeconds=30)),
@@ -163,7 +162,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "      it is asked about every pod: its matchConditions are gone\n"
         "      pods that it cannot decide on are let in: its failurePolicy is not Fail\n"
         "      pods may wait for it longer than 5s: its timeoutSeconds is above that\n"
-        "      do: apply Arbiter's manifests again",
+        "      do: " + REINSTALL,
     ),
     "a webhook that does not answer": (
         healthy(trial=replace(TRIAL, opted_in_admitted=False, failure="failed calling webhook: refused")),
@@ -178,7 +177,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "FAIL  webhook does not do its work\n"
         "      a pod that opts in (tried without creating it) came through without a demand\n"
         "      a pod that has nothing to do with Arbiter (tried without creating it) was changed\n"
-        "      do: apply Arbiter's manifests again",
+        "      do: " + REINSTALL,
     ),
     "an expired certificate": (
         healthy(certificates=(IN_A_YEAR, Certificate(of="webhook pods's authority", expires=NOW - timedelta(hours=3)))),
@@ -197,7 +196,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "guards",
         "FAIL  admission policies missing or not bound: arbiter-annotations\n"
         "      anybody who may edit pods may grant them memory, or write what nodes report\n"
-        "      do: apply Arbiter's manifests again",
+        "      do: " + REINSTALL,
     ),
     "priority classes that preempt, or are gone": (
         healthy(
@@ -210,13 +209,12 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "FAIL  2 of 5 priority classes are not as they should be\n"
         "      arbiter-background should have value 1000, preemptionPolicy Never\n"
         "      arbiter-low is missing: pods of this priority are refused\n"
-        "      do: apply Arbiter's manifests again",
+        "      do: " + REINSTALL,
     ),
     "no default policy": (
         healthy(snapshot=Site().node().snapshot()),
         "policies",
-        "warn  there is no QualityPolicy default: built-in defaults are in force\n"
-        "      do: apply Arbiter's manifests again: they make whatever is missing",
+        "warn  there is no QualityPolicy default: built-in defaults are in force\n      do: " + REINSTALL,
     ),
     "a policy that no node follows": (
         healthy(snapshot=demo().policy("night", nodeSelector={"pool": "night"}).snapshot()),
@@ -237,7 +235,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "rights",
         "FAIL  service accounts lack 1 of the rights that they use\n"
         "      arbiter-operator may not patch pods\n"
-        "      do: apply Arbiter's manifests again: they make whatever is missing",
+        "      do: " + REINSTALL,
     ),
     "no agents": (
         healthy(snapshot=Site().snapshot()),
