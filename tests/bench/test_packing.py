@@ -85,8 +85,8 @@ def timed(benchmark: BenchmarkFixture, simulated: Callable[[int], Outcome]) -> l
     outcomes: list[Outcome] = []
     benchmark.pedantic(lambda: outcomes.append(simulated(FIRST_SEED + len(outcomes))), rounds=SEEDS)
     speed = fmean((one.placed + one.rejected) / one.seconds for one in outcomes)
-    benchmark.extra_info["decisions per second"] = speed
-    benchmark.name = f"{benchmark.name} ({speed:.0f} decisions/s)"
+    assert benchmark.stats is not None
+    benchmark.stats.name += f" ({speed:.0f} decisions/s)"
     return outcomes
 
 
