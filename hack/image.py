@@ -6,6 +6,7 @@ Python, which the cache keeps, as it keeps the layers; what it builds is an arch
 
 import argparse
 import ast
+import fcntl
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ VERSION = next(
 )
 ARCHIVE = REPOSITORY / "build" / "image" / "arbiter.tar"
 
+_STORAGE = cache() / "buildah"
 _BUILD_SECONDS = 900.0
 _PROBE_SECONDS = 20.0
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -58,15 +60,18 @@ def build_archive(name: str, progress: Progress) -> Path:
     packages.ensure(progress)
     images.ensure_python_base(progress)
     base = f"localhost/python:{images.python_base().name.split('.')[0]}"
-    with tempfile.TemporaryDirectory() as directory:
+    _STORAGE.mkdir(parents=True, exist_ok=True)
+    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    # The store is shared by all checkouts: none removes what another is about to read.
+    with tempfile.TemporaryDirectory() as directory, (_STORAGE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         _ensure_base(base, Path(directory))
         progress.say(f"building {name} with buildah (some minutes the first time)")
         _build_upon(base, name, Path(directory))
-    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
-    ARCHIVE.unlink(missing_ok=True)
-    _buildah("push", "--quiet", name, f"docker-archive:{ARCHIVE}:{name}")
-    # Its layers are in the archive; those of the packages stay, with the stage that installed them.
-    _buildah("rmi", "--force", name)
+        ARCHIVE.unlink(missing_ok=True)
+        _buildah("push", "--quiet", name, f"docker-archive:{ARCHIVE}:{name}")
+        # Its layers are in the archive; those of the packages stay, with the stage that installed them.
+        _buildah("rmi", "--force", name)
     return ARCHIVE
 
 
@@ -114,12 +119,9 @@ def _pip_settings() -> str:
 
 
 def _buildah(*arguments: str) -> str:
-    storage = cache() / "buildah"
-    storage.mkdir(parents=True, exist_ok=True)
-    configuration = storage / "storage.conf"
-    configuration.write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{storage}/root"\nrunroot = "{storage}/run"\n'
-    )
+    paths = f'graphroot = "{_STORAGE}/root"\nrunroot = "{_STORAGE}/run"\n'
+    configuration = _STORAGE / "storage.conf"
+    configuration.write_text(f'[storage]\ndriver = "overlay"\n{paths}')
     # Its other isolation leaves a bridge and packet filter rules behind.
     environment = {"CONTAINERS_STORAGE_CONF": str(configuration), "BUILDAH_ISOLATION": "chroot"}
     return run(["buildah", *arguments], seconds=_BUILD_SECONDS, environment=environment)
