@@ -160,7 +160,7 @@ def _recipe() -> list[str]:
         "--quiet",
         # Packages are only unpacked, no maintainer script runs: seconds instead of a minute, and no init system.
         "--variant=extract",
-        "--include=python3-venv,dash",
+        "--include=python3-venv,dash,libstdc++6",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_NEEDED),
         # What a new environment gets its pip from.
         "--dpkgopt=path-include=/usr/share/python-wheels/*",
