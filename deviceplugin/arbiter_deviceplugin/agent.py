@@ -385,8 +385,7 @@ async def _first_reading(inventory: Inventory, *, client: KubeClient, node: Node
         await inventory.first(failed=publisher.wake)
     finally:
         telling.cancel()
-        with suppress(asyncio.CancelledError):
-            await telling
+        await asyncio.wait([telling])
 
 
 def _unit_in_force(disk: Disk, *, wanted: int, is_held: bool) -> int:

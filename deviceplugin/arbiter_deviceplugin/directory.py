@@ -114,8 +114,7 @@ class ContainerDirectory:
         """Ends the socket; the files stay, since the container may still read them."""
         if self._listener is not None:
             self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
+            await asyncio.wait([self._listener])  # not the task itself: its cancellation would hide our own
             self._listener = None
         self._wake()  # or every end of a container would wait for the questions that it left open
         await self._server.shutdown(CLOSING_SECONDS)

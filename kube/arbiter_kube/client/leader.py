@@ -92,7 +92,9 @@ class Leadership:
     async def _take(self) -> None:
         """Takes or renews the lease where that may be done; without an answer we lead on until the deadline."""
         try:
-            await asyncio.wait_for(self._take_once(), self._interval)
+            # Not wait_for: before Python 3.12 it hides a cancellation that comes together with the answer.
+            async with asyncio.timeout(self._interval):
+                await self._take_once()
         except (KubeError, TimeoutError) as error:
             _log.warning("lease not written lease=%s error=%s", self._key, str(error) or "no answer")
 

@@ -59,6 +59,19 @@ async def test_an_open_question_does_not_hold_up_the_end_of_a_directory(tmp_path
     writer.close()
 
 
+async def test_an_agent_that_is_told_to_end_stops_in_the_middle_of_closing_a_directory(tmp_path: Path) -> None:
+    directory = ContainerDirectory(tmp_path / "chat", acknowledge=acknowledge)
+    await directory.open()
+    closing = asyncio.create_task(directory.close())
+    await asyncio.sleep(0)  # it waits for the listener to end
+
+    closing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await directory.remove()
+
+
 async def test_a_directory_is_removed_with_the_mount_points_that_a_runtime_made_in_it(tmp_path: Path) -> None:
     directory = ContainerDirectory(tmp_path / "chat", acknowledge=acknowledge)
     await directory.open()
