@@ -360,10 +360,12 @@ class Site:
         await self.client.delete(PODS, pod.metadata.name, namespace=self.namespace, grace=0)
 
     async def status(self) -> GpuNodeStatus | None:
+        """None until the agent has written it; the object itself is made a moment earlier."""
         try:
-            return (await self.client.get(GPU_NODES, self.node)).status
+            status = (await self.client.get(GPU_NODES, self.node)).status
         except NotFound:
             return None
+        return status if status.agent_version else None
 
     async def grant(self, pod: Pod) -> GrantOnNode | None:
         status = await self.status()
