@@ -14,7 +14,7 @@ from arbiter_extender.ledger import Ledger
 from arbiter_kube.api.objects import PartialObject, Pod
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.resources import NODE_METADATA, NODE_REPORTS, PODS, QUALITY_POLICIES
-from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector
+from arbiter_kube.client import KubeClient, Reflector
 from arbiter_kube.client.turns import Turns
 
 T = TypeVar("T")
@@ -87,12 +87,7 @@ class Feed:
     async def _follow(
         self, reflector: Reflector[T], *, applied: Callable[[T], None], deleted: Callable[[T], None]
     ) -> None:
-        async for event in reflector:
-            match event:
-                case Applied(object=thing):
-                    applied(thing)
-                case Deleted(object=thing):
-                    deleted(thing)
+        async for _ in reflector.applying(applied=applied, deleted=deleted):
             if self._is_open:
                 await self._settle()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, NODES, PODS, QUALITY_POLICIES
-from arbiter_kube.client import Applied, Deleted, KubeClient, KubeError, Reflector
+from arbiter_kube.client import KubeClient, KubeError, Reflector
 from arbiter_kube.client.backoff import Backoff
 from arbiter_operator.cluster import Cluster
 
@@ -66,12 +66,7 @@ class Feed:
     async def _follow(
         self, reflector: Reflector[T], *, applied: Callable[[T], None], deleted: Callable[[T], None]
     ) -> None:
-        async for event in reflector:
-            match event:
-                case Applied(object=thing):
-                    applied(thing)
-                case Deleted(object=thing):
-                    deleted(thing)
+        async for _ in reflector.applying(applied=applied, deleted=deleted):
             self._wake()
 
     async def _list_again(self) -> None:

@@ -11,7 +11,7 @@ from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, NODES, QUALITY_POLICIES, Resource
-from arbiter_kube.client import Applied, Deleted, KubeClient, KubeError, Reflector, ReflectorTiming
+from arbiter_kube.client import KubeClient, KubeError, Reflector, ReflectorTiming
 from arbiter_kube.client.client import Selection
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.rooms import Rooms
@@ -88,12 +88,7 @@ class Feed:
     async def _follow(
         self, reflector: Reflector[T], applied: Callable[[T], None], deleted: Callable[[T], None]
     ) -> None:
-        async for event in reflector:
-            match event:
-                case Applied(object=thing):
-                    applied(thing)
-                case Deleted(object=thing):
-                    deleted(thing)
+        async for _ in reflector.applying(applied=applied, deleted=deleted):
             self.changed.set()
 
     def _allocation_deleted(self, allocation: GpuAllocation) -> None:

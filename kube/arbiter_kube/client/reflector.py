@@ -155,6 +155,16 @@ class Reflector(Generic[T]):
             if failed or self._heard_at == before:
                 await asyncio.sleep(backoff.next())
 
+    async def applying(self, *, applied: Callable[[T], None], deleted: Callable[[T], None]) -> AsyncIterator[None]:
+        """Hands each object to whoever keeps them, and yields after each event, the end of a list among them."""
+        async for event in self:
+            match event:
+                case Applied(object=thing):
+                    applied(thing)
+                case Deleted(object=thing):
+                    deleted(thing)
+            yield
+
     def _note(self, error: KubeError) -> None:
         may_continue = isinstance(error, Unreachable) or (isinstance(error, ApiError) and error.is_transient)
         if not may_continue:
