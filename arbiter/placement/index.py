@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from fractions import Fraction
-from heapq import nsmallest
+from heapq import heapify, heappop, nsmallest
 from typing import NamedTuple
 
 from arbiter.demand import Demand
@@ -30,7 +30,7 @@ OFFERS = 200_000
 FEWEST = 100
 """From how many members on those who come are expected to be like those who run."""
 
-DRIFT = 0.1
+DRIFT = 0.2
 """How far those who run may drift from those who are expected (total variation of their shares) before it is learnt."""
 
 PATIENCE = 64
@@ -185,16 +185,26 @@ class Placement:
             here = [*own] if names is None else [name for name in names if name in own]
             replicas = self._sort(_Alike(wish, newcomer.cpu, newcomer.owner))
             offers = [*(offer for offer in offers if offer.node not in own), *self._offers(replicas, here)]
-        best = min(offers, default=_FULL)
-        if best.tier is not _Tier.FULL and not self._nodes[best.node].takes(newcomer):
-            offers = self._taking(offers, newcomer)
-            best = min(offers, default=_FULL)
+        best = self._best(offers, newcomer)
         if best.tier is _Tier.FULL:
             return None
         if best.tier is _Tier.CROWDED:
             return self._least_loss(self._taking(offers, newcomer), sort, newcomer.demand)
         spare = sum(gpu.spare(wish) for gpu in self._nodes[best.node].gpus if gpu.uuid in best.gpus)
         return Choice(node=best.node, gpus=best.gpus, loss=Fraction(0), spare=spare)
+
+    def _best(self, offers: Iterable[_Offer], newcomer: Newcomer) -> _Offer:
+        """The best offer of a node with the models and memory that the newcomer needs."""
+        best = min(offers, default=_FULL)
+        if best.tier is _Tier.FULL or self._nodes[best.node].takes(newcomer):
+            return best
+        ordered = [*offers]
+        heapify(ordered)
+        while ordered:
+            best = heappop(ordered)
+            if best.tier is _Tier.FULL or self._nodes[best.node].takes(newcomer):
+                return best
+        return _FULL
 
     def _taking(self, offers: Iterable[_Offer], newcomer: Newcomer) -> list[_Offer]:
         """The offers of nodes with the models and memory that the newcomer needs."""
