@@ -6,13 +6,12 @@ Imports the ledger and the Kubernetes client.
 import asyncio
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from arbiter.ids import NodeName
-from arbiter_extender.ledger import Ledger
-from arbiter_kube.api.objects import PartialObject, Pod
-from arbiter_kube.api.pods import GpuPod, gpu_pod
+from arbiter_extender.ledger import Ledger, claimant
+from arbiter_kube.api.objects import PartialObject
 from arbiter_kube.api.resources import NODE_METADATA, NODE_REPORTS, PODS, QUALITY_POLICIES
 from arbiter_kube.client import KubeClient, Reflector
 from arbiter_kube.client.turns import Turns
@@ -25,7 +24,7 @@ class Feed:
 
     def __init__(self, client: KubeClient, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._pods = Reflector(client, PODS, keep=self._claimant)
+        self._pods = Reflector(client, PODS, keep=partial(claimant, unit=ledger.unit))
         self._nodes = Reflector(client, NODE_METADATA, keep=_labelled)
         self._reports = Reflector(client, NODE_REPORTS)
         self._policies = Reflector(client, QUALITY_POLICIES)
@@ -96,11 +95,6 @@ class Feed:
         turns = Turns()
         while not self._ledger.settle(at_most=1):
             await turns.give_way()
-
-    def _claimant(self, pod: Pod) -> GpuPod | None:
-        """What claims depend on; what else changes about a pod, such as its target, is no event for the ledger."""
-        seen = gpu_pod(pod, unit=self._ledger.unit)
-        return None if seen is None else replace(seen, grant=None, bound_at=None, ready=False, scheduler_name="")
 
 
 class _Labelled(NamedTuple):

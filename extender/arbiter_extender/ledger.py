@@ -14,8 +14,9 @@ from arbiter.ids import NodeName, PodUid
 from arbiter.placement import NodeRoom, Placement, Strategy
 from arbiter.policy import Policy
 from arbiter_extender.promises import Assignment, Hold
+from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
-from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
 from arbiter_kube.api.reports import NodeReport
 
@@ -50,6 +51,15 @@ class _Node:
         for uid, pod in self.nominated.items():
             if uid not in self.held and pod.nomination is not None:
                 yield Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
+
+
+def claimant(pod: Pod, *, unit: int) -> GpuPod | None:
+    """What claims depend on, the same from a watch and from a scheduler; None where the pod asks for no VRAM.
+
+    What else changes about a pod, such as its target, is no event for the ledger. `unit` is the bytes of a slice.
+    """
+    seen = gpu_pod(pod, unit=unit)
+    return None if seen is None else replace(seen, grant=None, bound_at=None, ready=False, scheduler_name="")
 
 
 class Ledger:
@@ -261,10 +271,12 @@ class Ledger:
         return held | {nomination.node} if nomination is not None else held
 
     def _promise(self, hold: Hold) -> None:
-        self.release(hold.pod.uid)
-        self._holds[hold.pod.uid] = hold
-        self._nodes[hold.assignment.node].held[hold.pod.uid] = hold
-        self._changed(hold.assignment.node)
+        uid, before = hold.pod.uid, self._holds.get(hold.pod.uid)
+        # One that only becomes firmer, or lasts longer, takes the same room.
+        if before is None or (before.pod, before.assignment) != (hold.pod, hold.assignment):
+            self.release(uid)
+            self._changed(hold.assignment.node)
+        self._holds[uid] = self._nodes[hold.assignment.node].held[uid] = hold
 
     def _forget(self, pod: GpuPod | None) -> None:
         if pod is None:

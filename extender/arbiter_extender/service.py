@@ -12,7 +12,7 @@ from arbiter.ids import NodeName
 from arbiter_extender.binder import Binder
 from arbiter_extender.decision import FilterAnswer, FilterPlan, Refusal, filter_nodes, plan_bind, prioritize
 from arbiter_extender.errors import BadRequestError, BindError
-from arbiter_extender.ledger import Ledger
+from arbiter_extender.ledger import Ledger, claimant
 from arbiter_extender.messages import (
     MAX_SCORE,
     ExtenderArgs,
@@ -23,7 +23,7 @@ from arbiter_extender.messages import (
 from arbiter_extender.metrics import Metrics
 from arbiter_extender.promises import SOFT_HOLD, Assignment
 from arbiter_kube.api.occupancy import NodeOccupancy
-from arbiter_kube.api.pods import GpuPod, gpu_pod
+from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError
 
 
@@ -58,7 +58,7 @@ class Extender:
             BadRequestError: the request names no nodes.
         """
         names = _names(args)
-        pod = gpu_pod(args.pod, unit=self._ledger.unit)
+        pod = claimant(args.pod, unit=self._ledger.unit)
         if pod is None:
             return ExtenderFilterResult(node_names=tuple(names))
         self._expire()
@@ -79,7 +79,7 @@ class Extender:
             BadRequestError: the request names no nodes.
         """
         names = _names(args)
-        pod = gpu_pod(args.pod, unit=self._ledger.unit)
+        pod = claimant(args.pod, unit=self._ledger.unit)
         if pod is None:
             return []
         self._expire()
@@ -124,7 +124,7 @@ class Extender:
             raise BindError(f"{args.key} is not bound to {args.node}: {error}") from error
         if found is None:
             raise BindError(f"{args.key} was deleted before it was bound to {args.node}.")
-        return gpu_pod(found, unit=self._ledger.unit)
+        return claimant(found, unit=self._ledger.unit)
 
     def _hold(self, pod: GpuPod, assignment: Assignment) -> None:
         self._ledger.hold(pod, assignment, until=self._clock() + SOFT_HOLD)

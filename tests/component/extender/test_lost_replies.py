@@ -2,6 +2,7 @@
 
 import asyncio
 
+from arbiter_extender.binder import AT_ONCE
 from tests.component.extender.support import Extender, Json, LossyApi, Site, eventually, where
 from tests.unit.extender.builders import a_pod
 
@@ -82,6 +83,25 @@ async def test_killed_between_the_soft_hold_and_the_bind_it_chooses_again(
     await distant.ready()
     assert await distant.bind(pod, node) == ""
     assert where(await site.pod("chat")) == (node, (f"{node}-0",))
+
+
+async def test_of_many_binds_a_few_are_under_way_at_a_time(distant: Extender, lossy: LossyApi, site: Site) -> None:
+    node = await site.add_node("24Gi", "24Gi", "24Gi")
+    pods = [
+        await site.add_pod(a_pod(f"image-{number}").sizes(full="1Gi", floor="1Gi")) for number in range(3 * AT_ONCE)
+    ]
+    await distant.knows(node)
+    under_way: list[int] = [0]
+
+    async def take_a_while() -> bool:
+        under_way.append(under_way[-1] + 1)
+        await asyncio.sleep(0.1)
+        under_way.append(under_way[-1] - 1)
+        return ARRIVES
+
+    lossy.reply = take_a_while
+    assert {*await asyncio.gather(*(distant.bind(pod, node) for pod in pods))} == {""}
+    assert max(under_way) == AT_ONCE
 
 
 async def test_told_to_end_it_finishes_the_bind_under_way(distant: Extender, lossy: LossyApi, site: Site) -> None:

@@ -205,6 +205,22 @@ def test_an_event_that_changes_no_claim_costs_nothing() -> None:
     assert ledger.settle(at_most=0)
 
 
+def test_a_promise_that_becomes_firmer_costs_nothing() -> None:
+    ledger = a_ledger(NODE)
+    ledger.hold(a_pod("next").pod, at("n1", "a"), until=NOW + 2)
+    assert ledger.settle()
+    ledger.assume(a_pod("next").pod, at("n1", "a"))
+    assert ledger.settle(at_most=0)
+    assert entries(ledger, now=NOW + 2) == [("next", Standing.ASSUMED, 4, {A: Slices(4)})]
+
+
+def test_a_promise_of_another_gpu_frees_the_first() -> None:
+    ledger = a_ledger(NODE)
+    ledger.hold(a_pod("next").pod, at("n1", "a"), until=NOW + 2)
+    ledger.assume(a_pod("next").pod, at("n1", "b"))
+    assert entries(ledger, now=NOW + 2) == [("next", Standing.ASSUMED, 4, {B: Slices(4)})]
+
+
 def test_what_is_held_for_a_pod_takes_the_place_of_its_nomination() -> None:
     nominated = a_pod("next").nominated("n1", "b", seconds=300)
     ledger = a_ledger(NODE, nominated)
