@@ -8,6 +8,7 @@
 `service`   the three verbs: decide, promise, carry out
 `binder`    I/O: carries a bind out, until the API server has said what became of it
 `feed`      I/O: list and watch, into the ledger
+`heads`     I/O: connections on which requests begin in time
 `server`    I/O: HTTP
 `metrics`   what is counted
 `main`      flags, start and end

@@ -1,6 +1,6 @@
 """The extender over HTTP: reads a request with bounds on its size and time, answers in one write.
 
-Imports aiohttp, msgspec and the service.
+Imports aiohttp, msgspec, the service and `heads`.
 """
 
 import asyncio
@@ -8,13 +8,14 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 from aiohttp import web
 
 from arbiter.units import MIB, format_bytes
 from arbiter_extender.errors import BadRequestError, BindError
+from arbiter_extender.heads import Connection, answering
 from arbiter_extender.messages import ExtenderArgs, ExtenderBindingArgs, ExtenderBindingResult
 from arbiter_extender.metrics import Metrics
 from arbiter_extender.service import Extender
@@ -40,10 +41,7 @@ DRAIN_SECONDS = 5.0
 """What requests under way may still take once the process is told to end."""
 
 KEEPALIVE_SECONDS = 120.0
-"""Longer than the 90 s of Go's client, which therefore closes first and never writes into a closed connection.
-
-A connection on which no whole head comes for so long is closed, too; heads are at most 8 KiB a line.
-"""
+"""Longer than the 90 s of Go's client, which therefore closes first and never writes into a closed connection."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -61,13 +59,20 @@ async def serve(bind: Bind, extender: Extender, *, ready: Obstacle, metrics: Met
     )
     await runner.setup()
     try:
+        listening = await _listen(bind, cast("web.Server", runner.server))  # which set-up has made
         try:
-            await web.TCPSite(runner, bind.host, bind.port).start()
-        except OSError as error:
-            raise ConfigurationError(f"--bind {bind} cannot be listened on: {error.strerror}.") from error
-        yield Bind(bind.host, runner.addresses[0][1])
+            yield Bind(bind.host, listening.sockets[0].getsockname()[1])
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(bind: Bind, http: web.Server) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(lambda: Connection(http()), bind.host, bind.port)
+    except OSError as error:
+        raise ConfigurationError(f"--bind {bind} cannot be listened on: {error.strerror}.") from error
 
 
 class _Bodies:
@@ -146,13 +151,14 @@ class _Verbs:
 def _application(verbs: _Verbs, *, ready: Obstacle, metrics: Metrics) -> web.Application:
     @web.middleware
     async def refuse(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        obstacle = ready()
-        if obstacle is not None:
-            raise web.HTTPServiceUnavailable(text=f"{obstacle}\n")
-        try:
-            return await handler(request)
-        except BadRequestError as error:
-            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        with answering(request):
+            obstacle = ready()
+            if obstacle is not None:
+                raise web.HTTPServiceUnavailable(text=f"{obstacle}\n")
+            try:
+                return await handler(request)
+            except BadRequestError as error:
+                raise web.HTTPBadRequest(text=f"{error}\n") from error
 
     def timed(verb: str, handler: _Handler) -> web.RouteDef:
         seconds = metrics.request_seconds.labels(verb)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from arbiter.ids import NodeName
-from arbiter_extender import server
+from arbiter_extender import heads, server
 from arbiter_extender.decision import FilterAnswer
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
@@ -194,21 +194,58 @@ async def test_of_two_filters_at_the_same_time_for_one_free_slot_one_passes_a_th
             assert sorted(await asyncio.gather(*(passed(pod, node) for pod in pods))) == [0, 1]
 
 
-async def test_a_head_that_does_not_come_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 0.2)
-    async with a_desk() as desk:
-        host, _, port = desk.address.partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /filter HTTP/1.1\r\nHost: exten")
-        async with asyncio.timeout(30):
-            assert await reader.read() == b""
-        writer.close()
-        await writer.wait_closed()
+WHOLE = b"GET /nothing HTTP/1.1\r\nHost: extender\r\n\r\n"
+
+SLOW_HEADS = {
+    "the first one": (b"POST /filter HTTP/1.1\r\nHost: exten", b""),
+    "one after another request": (WHOLE, b"POST /fil"),
+}
+
+
+@pytest.mark.parametrize("sentence", SLOW_HEADS)
+async def test_a_head_that_does_not_come_is_answered_and_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, sentence: str
+) -> None:
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    reader, writer = await _connected(desk)
+    first, then = SLOW_HEADS[sentence]
+    writer.write(first)
+    if then:
+        await _read_answer(reader, status=b"404")
+        writer.write(then)
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b"\r\n\r\nThe request's head did not come within 0.2 s.\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_connection_may_rest_between_requests(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.05)
+    reader, writer = await _connected(desk)
+    for _ in range(2):
+        writer.write(WHOLE)
+        await _read_answer(reader, status=b"404")
+        await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def _connected(desk: Desk) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = desk.address.partition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def _read_answer(reader: asyncio.StreamReader, *, status: bytes) -> None:
+    async with asyncio.timeout(30):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+        await reader.readexactly(len(b"404: Not Found"))
 
 
 async def test_a_head_without_end_is_refused(desk: Desk) -> None:
-    host, _, port = desk.address.partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await _connected(desk)
     writer.write(b"POST /filter HTTP/1.1\r\nHost: " + b"e" * (1 << 20))
     async with asyncio.timeout(30):
         assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
@@ -219,9 +256,8 @@ async def test_bodies_that_are_too_large_together_are_refused_one_by_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "BODY_SECONDS", 0.5)
-    host, _, port = desk.address.partition(":")
     head = b"POST /filter HTTP/1.1\r\nHost: extender\r\nContent-Length: %d\r\n\r\n" % server.MAX_BODY
-    many = [await asyncio.open_connection(host, int(port)) for _ in range(server.MAX_BODIES // server.MAX_BODY + 1)]
+    many = [await _connected(desk) for _ in range(server.MAX_BODIES // server.MAX_BODY + 1)]
     for _, writer in many:
         writer.write(head)
     statuses = []
