@@ -155,5 +155,7 @@ class Installation:
 def scheduler_config(kubeconfig: Path) -> str:
     """Returns the chart's configuration of the second kube-scheduler, for one that runs alone outside a pod."""
     (text,) = (one["data"]["scheduler.yaml"] for one in render() if one["kind"] == "ConfigMap")
-    outside = {"clientConnection": {"kubeconfig": str(kubeconfig)}, "leaderElection": {"leaderElect": False}}
-    return yaml.safe_dump({**yaml.safe_load(text), **outside}, sort_keys=False)
+    config = yaml.safe_load(text)
+    config["clientConnection"]["kubeconfig"] = str(kubeconfig)
+    config["leaderElection"] = {"leaderElect": False}
+    return yaml.safe_dump(config, sort_keys=False)

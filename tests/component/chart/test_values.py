@@ -23,6 +23,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no replica": ({"operator": {"replicas": 0}}, "at '/operator/replicas': minimum: got 0, want 1"),
     "a policy's field that does not exist": ({"policy": {"modus": "Fixed"}}, "at '/policy'"),
     "a policy's mode that does not exist": ({"policy": {"mode": "Fair"}}, "at '/policy/mode'"),
+    "calls that are no number": (
+        {"scheduler": {"kubeScheduler": {"clientConnection": {"qps": "many"}}}},
+        "at '/scheduler/kubeScheduler/clientConnection/qps'",
+    ),
     "a registry with its scheme": ({"image": {"registry": "https://example.com"}}, "at '/image/registry'"),
 }
 
