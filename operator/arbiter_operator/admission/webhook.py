@@ -40,9 +40,14 @@ class PodAdmission:
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Has kopf call it for pods that are created."""
-        kopf.on.mutate("", "v1", "pods", id=HANDLER, operations=["CREATE"], registry=registry)(self._admit)
+        kopf.on.mutate("", "v1", "pods", id=HANDLER, operations=["CREATE"], registry=registry)(self.admit)
 
-    async def _admit(self, body: kopf.Body, patch: kopf.Patch, warnings: list[str], **_: Any) -> None:
+    async def admit(self, body: kopf.Body, patch: kopf.Patch, warnings: list[str], **_: Any) -> None:
+        """Adds the changes to `patch`.
+
+        Raises:
+            kopf.AdmissionError: the pod is refused (403), or its allocation cannot be read now (503).
+        """
         try:
             pod = msgspec.convert(dict(body), Pod)
             admission = decide(pod, named=await self._named(pod), defaults=self._defaults(), unit=self._unit)
