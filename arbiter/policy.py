@@ -16,8 +16,9 @@ class Policy:
     `pressure_threshold` is the share of the movable capacity that is used before anybody sharing a GPU at full
     quality gives way (1: all of it). `shrink_grace` is how long a container may take to give bytes back where its
     demand does not say; `start_window` how long a starting neighbour keeps everything else still;
-    `restore_interval` the least mean time between two grows of one container. Containers that are overdue are evicted
-    if `evict_overdue`, and those of an unhealthy GPU after `gpu_lost_after`.
+    `restore_interval` the least mean time between two grows of one container. Containers that are overdue, or use
+    more than they may hold for longer than `shrink_grace`, are evicted if `evict_overdue`, and those of an unhealthy
+    GPU after `gpu_lost_after`.
     """
 
     mode: PolicyMode = PolicyMode.ADAPTIVE

@@ -2,7 +2,8 @@
 
 One rule for each GPU: where what the members that stay keep in any case is more than it has, and a floor waits, the
 fewest overdue holders leave at once, whatever their priority, since bytes above one's floor are lent. Where that is not
-enough the lowest priorities leave, newest first, once the grace is over.
+enough the lowest priorities leave, newest first, once the grace is over. Bytes of others' that nobody waits for are the
+policy's business: it may evict those who do not give them back, and those who took them.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from arbiter.ids import GpuUuid, PodUid
-from arbiter.units import format_bytes
+from arbiter.transitions.confirmation import TOLERANCE
+from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.pods import GpuPod
 from arbiter_operator.node import NodeState, Seat
@@ -23,6 +25,7 @@ class Cause(StrEnum):
     """Why a pod is evicted."""
 
     OVERDUE = "ShrinkOverdue"
+    ABOVE_GRANT = "MeasuredAboveGrant"
     OVERCOMMITTED = "Overcommitted"
     GPU_LOST = "GpuLost"
 
@@ -37,21 +40,25 @@ class Eviction:
 
 
 class Trouble(StrEnum):
-    """What a GPU may be in, and is given time for."""
+    """What a GPU or a pod may be in, and is given time for."""
 
     CROWDED = "crowded"
     LOST = "lost"
+    ABOVE_GRANT = "above its grant"
 
 
-Since = Mapping[tuple[GpuUuid, Trouble], float]
-"""Since when, in seconds since the epoch, a GPU has been in a trouble."""
+Found = tuple[GpuUuid | PodUid, Trouble]
+
+Since = Mapping[Found, float]
+"""Since when, in seconds since the epoch, a GPU or a pod has been in a trouble."""
 
 
-def troubles(state: NodeState, *, now: float) -> set[tuple[GpuUuid, Trouble]]:
-    """What the node's GPUs are in right now."""
-    lost = {(GpuUuid(gpu.uuid), Trouble.LOST) for gpu in state.report.gpus if not gpu.healthy}
+def troubles(state: NodeState, *, now: float) -> set[Found]:
+    """What the node's GPUs and pods are in right now."""
+    lost: set[Found] = {(GpuUuid(gpu.uuid), Trouble.LOST) for gpu in state.report.gpus if not gpu.healthy}
     crowded = {(gpu, Trouble.CROWDED) for gpu in state.capacities if _is_crowded(gpu, state, now)}
-    return lost | crowded
+    above = {(uid, Trouble.ABOVE_GRANT) for uid, seat in state.seats.items() if _is_above_grant(seat)}
+    return lost | crowded | (above if state.policy.evict_overdue else set())
 
 
 def evictions(state: NodeState, *, now: float, since: Since, spared: Container[PodUid] = ()) -> tuple[Eviction, ...]:
@@ -70,7 +77,8 @@ def evictions(state: NodeState, *, now: float, since: Since, spared: Container[P
 
 def next_at(state: NodeState, *, since: Since) -> float | None:
     """When the time that some trouble is given will be over."""
-    moments = (begun + _patience(state, trouble) for (gpu, trouble), begun in since.items() if gpu in state.capacities)
+    known = state.capacities.keys() | state.seats.keys()
+    moments = (begun + _patience(state, trouble) for (what, trouble), begun in since.items() if what in known)
     ends = (ends_at + LEAVING_SLACK for ends_at in state.ending.values())
     return min((*moments, *ends), default=None)
 
@@ -89,6 +97,10 @@ def _on_gpu(gpu: GpuUuid, may_go: Sequence[Seat], state: NodeState, now: float, 
     overdue = [seat for seat in may_go if seat.grant is not None and seat.grant.state is GrantState.OVERDUE]
     if state.policy.evict_overdue:
         yield from (_eviction(seat, Cause.OVERDUE, _holding(seat, where)) for seat in overdue)
+    taking = ((since.get((seat.member.uid, Trouble.ABOVE_GRANT)), seat) for seat in may_go)
+    for begun, seat in taking:
+        if begun is not None and now >= begun + _patience(state, Trouble.ABOVE_GRANT):
+            yield _eviction(seat, Cause.ABOVE_GRANT, _using(seat, where))
     if crowded is None:
         return
 
@@ -111,6 +123,12 @@ def _is_crowded(gpu: GpuUuid, state: NodeState, now: float) -> bool:
     here = [seat for seat in state.seats.values() if gpu in seat.member.gpus]
     waits = any(seat.grant is not None and seat.grant.waiting for seat in here)
     return waits and _kept(gpu, state, now) > state.capacities[gpu]
+
+
+def _is_above_grant(seat: Seat) -> bool:
+    """Whether its container was seen to use more than it may hold, as its node judges it."""
+    grant = seat.grant
+    return grant is not None and grant.measured is not None and grant.measured > grant.held + TOLERANCE
 
 
 def _kept(gpu: GpuUuid, state: NodeState, now: float, *, gone: Container[PodUid] = ()) -> int:
@@ -142,6 +160,12 @@ def _lowest_then_newest(seat: Seat) -> tuple[int, float, PodUid]:
 def _holding(seat: Seat, where: str) -> str:
     held = 0 if seat.grant is None else seat.grant.held
     return f"it still holds {format_bytes(held)} on {where} after its grace"
+
+
+def _using(seat: Seat, where: str) -> str:
+    grant = seat.grant
+    measured, held = (0, 0) if grant is None else (grant.measured or 0, grant.held)
+    return f"it goes on using {format_mib(measured)} on {where} and may hold {format_mib(held)}"
 
 
 def _waiting(gpu: GpuUuid, state: NodeState) -> str:

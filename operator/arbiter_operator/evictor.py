@@ -1,4 +1,4 @@
-"""Carries evictions out: remembers how long each GPU has been in trouble, and whom a PodDisruptionBudget protects.
+"""Carries evictions out: remembers since when GPUs and pods are in trouble, and whom a PodDisruptionBudget protects.
 
 Decisions are in `evictions`. What is remembered is only ever too short: a restart gives everybody their time anew.
 """
@@ -7,12 +7,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.ids import NodeName, PodUid
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError, TooManyRequests
 from arbiter_kube.client.events import EventRecorder
-from arbiter_operator.evictions import Eviction, Trouble, evictions, next_at, troubles
+from arbiter_operator.evictions import Eviction, Found, evictions, next_at, troubles
 from arbiter_operator.metrics import EVICTIONS
 from arbiter_operator.node import NodeState
 from arbiter_operator.notices import evicted_notices
@@ -39,7 +39,7 @@ class Evictor:
         self._recorder = recorder
         self._allocation_of = allocation_of
         self._clock = clock
-        self._since: dict[NodeName, dict[tuple[GpuUuid, Trouble], float]] = {}
+        self._since: dict[NodeName, dict[Found, float]] = {}
         self._spared: dict[PodUid, float] = {}
 
     async def look(self, state: NodeState) -> float | None:

@@ -1,4 +1,6 @@
+from arbiter.units import MIB
 from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api.resources import NODES, QUALITY_POLICIES
 from tests.component.operator.support import Operator, Site
 
 LLM = {"workload_type": "LlmInference", "vram_full": "10Gi", "vram_floor": "4Gi"}
@@ -21,3 +23,23 @@ async def test_who_gives_nothing_back_leaves_when_a_floor_waits_for_it(site: Sit
         )
         await node.forget(holder)
         await site.end(newcomer)
+
+
+async def test_who_takes_others_memory_leaves_where_the_policy_says_so(site: Site, operator: Operator) -> None:
+    site.add_namespace("takers")
+    greedy = ObjectKey("takers", "greedy")
+    strict = {"overdue": "Evict", "shrinkGrace": "1s", "nodeSelector": {"strict": "yes"}, "weight": 1}
+    await site.admin.create(QUALITY_POLICIES, {"metadata": {"name": "strict"}, "spec": strict})
+    async with site.node("takers-1", usable=12288) as node:
+        await site.admin.patch(NODES, node.name, {"metadata": {"labels": {"strict": "yes"}}})
+        await site.bind(await site.add_pod(greedy, **LLM), node)
+        pod = await site.told(greedy, "1.000")
+        await node.grant(pod, 10240, quality=1.0)
+        node.grants[pod.uid]["measured"] = 11264 * MIB
+        await node.report()
+
+        await site.end(await site.leaving(greedy))
+        assert (await site.event(greedy, "MeasuredAboveGrant")).message == (
+            "was evicted: it goes on using 11264Mi on takers-1/0 and may hold 10240Mi"
+        )
+    await site.admin.delete(QUALITY_POLICIES, "strict")

@@ -2,7 +2,7 @@ from typing import Any
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
-from arbiter.units import GIB
+from arbiter.units import GIB, MIB
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantState
 from arbiter_kube.api.pods import GpuPod
 from arbiter_operator.evictions import Cause, Trouble, evictions, next_at, troubles
@@ -77,6 +77,36 @@ def test_a_pod_that_leaves_counts_no_more_until_it_is_late() -> None:
     assert evictions(state, now=189.9, since={CROWDED: 160.0}) == (), "nobody is evicted twice"
     (eviction,) = evictions(state, now=190.0, since={CROWDED: 160.0})
     assert (eviction.pod.name, eviction.cause) == ("new", Cause.OVERCOMMITTED), "at last the newcomer itself"
+
+
+def taking(used: int) -> dict[str, Any]:
+    """What its node says of `slow`, which may hold 6 GiB and uses so many MiB."""
+    grant = on_node(SLOW, 6144, state=GrantState.MOVABLE)
+    return {"grants": (grant.model_copy(update={"measured": used * MIB}),)}
+
+
+STRICT = Policy(evict_overdue=True)
+TAKING = (SLOW.uid, Trouble.ABOVE_GRANT)
+
+
+def test_one_that_takes_others_memory_leaves_after_the_grace_where_the_policy_says_so() -> None:
+    state = node(SLOW, **taking(7168), policy=STRICT)
+    assert troubles(state, now=0.0) == {TAKING}
+    assert next_at(state, since={TAKING: 5.0}) == 35.0
+    assert leaving(state, now=29.9) == []
+    assert leaving(state, now=30.0) == [("slow", Cause.ABOVE_GRANT)]
+    assert leaving(state, now=30.0, spared={SLOW.uid}) == []
+    (eviction,) = evictions(state, now=30.0, since={TAKING: 0.0})
+    assert eviction.message == "it goes on using 7168Mi on gpu-1/0 and may hold 6144Mi"
+
+
+def test_one_that_takes_others_memory_stays_unless_the_policy_says_otherwise() -> None:
+    assert leaving(node(SLOW, **taking(7168)), now=1000.0) == []
+
+
+def test_what_a_measurement_may_be_wrong_by_is_no_offence() -> None:
+    assert troubles(node(SLOW, **taking(6144 + 64), policy=STRICT), now=0.0) == set()
+    assert troubles(node(SLOW, **taking(6144 + 65), policy=STRICT), now=0.0) == {TAKING}
 
 
 def test_pods_of_a_lost_gpu_leave_after_a_while() -> None:
