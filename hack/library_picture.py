@@ -6,7 +6,7 @@ A test keeps the file in step with the code.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -119,16 +119,24 @@ def told() -> Story:
 
 def draw(story: Story) -> str:
     """The picture as SVG."""
+    return picture(
+        story.moments, story.events, title="Three allocations on 12 GiB: who may use what, and when", before=HATCH
+    )
+
+
+def picture(moments: list[Moment], events: list[tuple[float, str]], *, title: str, before: str = "") -> str:
+    """Who has what of 12 GiB over 20 s, and what happened; `title` says it in a sentence."""
+    return svg(TOP + HEIGHT + 54, title, [before, *_axes(), *_areas(moments), *_events(events)])
+
+
+def svg(height: float, title: str, lines: Iterable[str]) -> str:
+    """A picture of 920 by `height` on white."""
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 {TOP + HEIGHT + 54:.0f}" '
-            'font-family="ui-sans-serif, system-ui, sans-serif" font-size="13" role="img" '
-            'aria-label="Three allocations on 12 GiB: who may use what, and when">',
-            f'<rect width="920" height="{TOP + HEIGHT + 54:.0f}" fill="#ffffff"/>',
-            HATCH,
-            *_axes(),
-            *_areas(story.moments),
-            *_events(story.events),
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 {height:.0f}" '
+            f'font-family="ui-sans-serif, system-ui, sans-serif" font-size="13" role="img" aria-label="{title}">',
+            f'<rect width="920" height="{height:.0f}" fill="#ffffff"/>',
+            *filter(None, lines),
             "</svg>",
             "",
         ]
@@ -143,17 +151,18 @@ def _y(size: float) -> float:
     return TOP + HEIGHT * (1 - size / (CAPACITY * GIB))
 
 
-def _text(x: float, y: float, text: str, *, fill: str = "#57606a", anchor: str = "middle", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" text-anchor="{anchor}"{more}>{text}</text>'
+def text(x: float, y: float, words: str, *, fill: str = "#57606a", anchor: str = "middle", more: str = "") -> str:
+    """Words at a point; `more` are further attributes."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" text-anchor="{anchor}"{more}>{words}</text>'
 
 
 def _axes() -> Iterator[str]:
     for size in range(0, CAPACITY + 1, 4):
         y = _y(size * GIB)
         yield f'<path d="M{LEFT:.1f} {y:.1f} H{LEFT + WIDTH:.1f}" stroke="#d0d7de"/>'
-        yield _text(LEFT - 8, y + 4, f"{size} GiB", anchor="end")
+        yield text(LEFT - 8, y + 4, f"{size} GiB", anchor="end")
     for at in range(0, int(END) + 1, 4):
-        yield _text(_x(at), TOP + HEIGHT + 18, f"{at} s")
+        yield text(_x(at), TOP + HEIGHT + 18, f"{at} s")
 
 
 def _areas(moments: list[Moment]) -> Iterator[str]:
@@ -170,8 +179,8 @@ def _areas(moments: list[Moment]) -> Iterator[str]:
             elif last.get(name) != told.revision:
                 middle = _y(below + size / 2) + 4
                 title = f"{name} {told.quality:.3f}"
-                yield _text(left + 8, middle, title, fill=ink, anchor="start", more=' font-weight="600"')
-                yield _text(left + 8, middle + 17, f"{size / GIB:.1f} GiB", fill=ink, anchor="start")
+                yield text(left + 8, middle, title, fill=ink, anchor="start", more=' font-weight="600"')
+                yield text(left + 8, middle + 17, f"{size / GIB:.1f} GiB", fill=ink, anchor="start")
                 last[name] = told.revision
             below += size
 
@@ -183,12 +192,12 @@ def _rectangle(left: float, right: float, low: int, high: int, look: str) -> str
 
 def _events(events: list[tuple[float, str]]) -> Iterator[str]:
     """What happens, above; the labels take turns in two rows, so that neighbours do not meet."""
-    rows = [(_x(at), TOP - 38 + 20 * (number % 2), text) for number, (at, text) in enumerate(events)]
+    rows = [(_x(at), TOP - 38 + 20 * (number % 2), words) for number, (at, words) in enumerate(events)]
     for x, y, _ in rows:
         yield f'<path d="M{x:.1f} {y + 5:.1f} V{TOP + HEIGHT:.1f}" stroke="#57606a" stroke-dasharray="3 3"/>'
-    for x, y, text in rows:
+    for x, y, words in rows:
         halo = ' paint-order="stroke" stroke="#ffffff" stroke-width="5"'
-        yield _text(x, y, text, fill="#1f2328", anchor="start", more=halo)
+        yield text(x, y, words, fill="#1f2328", anchor="start", more=halo)
 
 
 if __name__ == "__main__":
