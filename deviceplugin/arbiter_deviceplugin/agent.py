@@ -27,7 +27,7 @@ from arbiter_deviceplugin.gpunode import NodeFacts, node_status, unreadable_stat
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
 from arbiter_deviceplugin.lifetimes import Lifetimes, control_groups
-from arbiter_deviceplugin.metrics import MemoryCollector
+from arbiter_deviceplugin.metrics import NodeCollector
 from arbiter_deviceplugin.monitor import Monitor
 from arbiter_deviceplugin.offer import Offer
 from arbiter_deviceplugin.plugin import Plugin
@@ -136,7 +136,7 @@ class Agent:
         self._pods_changed = asyncio.Event()
         self._events = EventRecorder(client, component=COMPONENT)
         self._monitor = Monitor(settings.node)
-        REGISTRY.register(MemoryCollector(settings.node, self._facts))
+        REGISTRY.register(NodeCollector(settings.node, self._facts))
         self._pods_listed = asyncio.Event()
         self._processes_shown = asyncio.Event()
 

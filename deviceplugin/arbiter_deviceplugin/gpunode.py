@@ -179,8 +179,12 @@ def _weakest(facts: NodeFacts) -> Enforcement:
 
 def _conditions(facts: NodeFacts, before: Iterable[Condition], *, now: datetime) -> list[Condition]:
     known = {condition.type: condition for condition in before}
-    made = (_ready(facts), _conflict(facts), _unit_mismatch(facts), _over(facts), _above_grant(facts))
-    return [_dated(condition, known.get(condition.type), now=now) for condition in made]
+    return [_dated(condition, known.get(condition.type), now=now) for condition in undated_conditions(facts)]
+
+
+def undated_conditions(facts: NodeFacts) -> tuple[Condition, ...]:
+    """What holds of the node now, without the times since when."""
+    return (_ready(facts), _conflict(facts), _unit_mismatch(facts), _over(facts), _above_grant(facts))
 
 
 def _ready(facts: NodeFacts) -> Condition:

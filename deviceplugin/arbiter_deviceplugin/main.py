@@ -87,7 +87,7 @@ async def _serve(args: argparse.Namespace) -> None:
         return agents[0].obstacle() if agents else "the GPUs could not be read yet"
 
     client = await KubeClient.connect(args.kubeconfig, component=COMPONENT)
-    async with client, serve_health(args.health_bind, ready=obstacle):
+    async with client, serve_health(args.health_bind, component=COMPONENT, ready=obstacle):
         try:
             await serve(settings, client=client, backend=backend, ready=agents.append)
         except StateError as error:

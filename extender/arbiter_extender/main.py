@@ -20,6 +20,8 @@ from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import Bind, serve_health
 from arbiter_kube.client.process import add_common_arguments, add_flag, bind, run_process
 
+COMPONENT = "arbiter-extender"
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +70,7 @@ async def _serve(
         feed = Feed(client, ledger)
         extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics, clock=steady_clock())
         async with (
-            serve_health(health_bind, ready=feed.obstacle) as health,
+            serve_health(health_bind, component=COMPONENT, ready=feed.obstacle) as health,
             serve(bind, extender, ready=feed.obstacle, metrics=metrics) as address,
         ):
             _log.info("serving bind=%s health=%s unit=%s", address, health, format_bytes(ledger.unit))

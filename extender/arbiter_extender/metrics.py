@@ -1,4 +1,4 @@
-"""What the extender counts. Imports prometheus_client and the ledger."""
+"""What the extender counts. Imports prometheus_client, the reasons of decisions and the ledger."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from arbiter_extender.decision import Reason
 from arbiter_extender.ledger import Ledger
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -28,6 +29,9 @@ class Metrics:
             labelnames=("reason",),
             registry=registry,
         )
+        # A counter that appears with its first event hides that event from rates.
+        for reason in Reason:
+            self.rejects.labels(reason.name)
 
 
 class LedgerCollector(Collector):

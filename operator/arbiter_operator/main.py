@@ -107,7 +107,7 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
     def obstacle() -> str | None:
         return feed.obstacle() or (None if listening.is_set() else "The admission webhook is not served yet.")
 
-    async with serve_health(options.health, ready=obstacle), asyncio.TaskGroup() as group:
+    async with serve_health(options.health, component=COMPONENT, ready=obstacle), asyncio.TaskGroup() as group:
         others = [group.create_task(work) for work in (recorder.run(), feed.run(), reconcile())]
         # kopf scans the API once, at its start: our kinds have to be served by then.
         await feed.synced()

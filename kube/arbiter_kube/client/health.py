@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from aiohttp import web
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from prometheus_client.exposition import choose_encoder
 
 Obstacle = Callable[[], str | None]
 """What keeps a process from its work right now, in one sentence; None if nothing does."""
+
+_BUILD = Gauge("arbiter_build_info", "A process of Arbiter and its version; always 1.", ["component", "version"])
 
 
 class InvalidBindError(ValueError):
@@ -41,14 +44,17 @@ def parse_bind(text: str) -> Bind:
 
 
 @asynccontextmanager
-async def serve_health(bind: Bind, *, ready: Obstacle, registry: CollectorRegistry = REGISTRY) -> AsyncIterator[Bind]:
-    """Serves while the context lasts; yields where it listens.
+async def serve_health(
+    bind: Bind, *, component: str, ready: Obstacle, registry: CollectorRegistry = REGISTRY
+) -> AsyncIterator[Bind]:
+    """Serves while the context lasts; yields where it listens. `component` is what the process calls itself.
 
     `/healthz` answers as long as the event loop turns; `/readyz` answers 503 with what `ready` says.
 
     Raises:
         OSError: the address is taken or not ours.
     """
+    _BUILD.labels(component, version("arbiter")).set(1)
     runner = web.AppRunner(_application(ready, registry), access_log=None)
     await runner.setup()
     try:

@@ -16,7 +16,7 @@ from arbiter_deviceplugin.backends import Gpu, Reading
 from arbiter_deviceplugin.enforcement import Enforcement
 from arbiter_deviceplugin.gpunode import NodeFacts, node_status, unreadable_status, without_use
 from arbiter_deviceplugin.matching import ListedContainer
-from arbiter_deviceplugin.metrics import MemoryCollector
+from arbiter_deviceplugin.metrics import NodeCollector
 from arbiter_deviceplugin.monitor import Monitor
 from arbiter_deviceplugin.slices import SliceId
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantOnNode, GrantState, SliceCount
@@ -228,24 +228,53 @@ def test_an_offender_is_told_of_when_it_begins_and_again_when_it_begins_anew() -
     assert told == [[], [sentence], [], [], [sentence]]
 
 
-def test_metrics_tell_memory_by_its_use_and_who_takes_too_much() -> None:
-    facts = using({"team/chat": 11 * GIB})
+def scraped(facts: NodeFacts) -> dict[tuple[str, ...], float]:
+    """What Prometheus gets, by name and the values of the labels."""
     registry = CollectorRegistry()
-    registry.register(MemoryCollector(NodeName("n1"), lambda: facts))
-
-    told = {
+    registry.register(NodeCollector(NodeName("n1"), lambda: facts))
+    return {
         (sample.name, *sample.labels.values()): sample.value
         for metric in registry.collect()
         for sample in metric.samples
     }
-    assert told == {
+
+
+def test_metrics_tell_memory_by_its_use_and_who_takes_too_much() -> None:
+    assert scraped(using({"team/chat": 11 * GIB})) == {
         ("arbiter_gpu_vram_bytes", "n1", "a", "usable"): 12 * GIB,
         ("arbiter_gpu_vram_bytes", "n1", "a", "floors"): 4 * GIB,
         ("arbiter_gpu_vram_bytes", "n1", "a", "granted"): 9256 * MIB,
         ("arbiter_gpu_vram_bytes", "n1", "a", "held"): 10 * GIB,
         ("arbiter_gpu_vram_bytes", "n1", "a", "used"): 9300 * MIB,
+        ("arbiter_gpu_healthy", "n1", "a", "0", "SIM"): 1,
+        ("arbiter_node_condition", "n1", "Ready"): 1,
+        ("arbiter_node_condition", "n1", "Conflict"): 0,
+        ("arbiter_node_condition", "n1", "UnitMismatch"): 0,
+        ("arbiter_node_condition", "n1", "Overcommitted"): 0,
+        ("arbiter_node_condition", "n1", "MeasuredAboveGrant"): 1,
+        ("arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "full"): 10 * GIB,
+        ("arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "floor"): 4 * GIB,
+        ("arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "granted"): 9256 * MIB,
+        ("arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "held"): 10 * GIB,
+        ("arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "used"): 11 * GIB,
+        ("arbiter_grant_state", "n1", "team", "chat", "Movable"): 1,
         ("arbiter_measured_above_grant_bytes", "n1", "team", "chat"): GIB,
     }
+
+
+def test_metrics_count_a_pod_and_its_predecessor_of_the_same_name_together() -> None:
+    gone = replace(GRANT, uid=uid("gone"), held=2 * GIB, granted=0, gone=True)
+    waits = replace(GRANT, granted=0, held=0, state=EngineState.GATED, waiting=True)
+
+    told = scraped(replace(FACTS, grants=(gone, waits)))
+
+    pod = ("n1", "team", "chat")
+    assert told["arbiter_pod_vram_bytes", "n1", "a", "team", "chat", "held"] == 2 * GIB
+    assert [key for key in told if key[1:4] == pod] == [
+        ("arbiter_grant_state", *pod, "Movable"),
+        ("arbiter_grant_state", *pod, "Gated"),
+        ("arbiter_floor_waiting", *pod),
+    ]
 
 
 READY = {
