@@ -1,8 +1,8 @@
 """Which GPUs a newcomer should get, for the scheduler extender, `arbiter plan` and `arbiter simulate` alike.
 
 `rooms` is the picture that callers draw, `load` the same in integers, `census` who runs and so is to be expected, `mix`
-how usable memory stays for those, `loss` what a newcomer costs exactly, `index` the decision. Imports the standard
-library only.
+how usable memory stays for those, `loss` what a newcomer costs exactly, `offers` what nodes have, the best first,
+`index` the decision. Imports the standard library only.
 """
 
 from collections.abc import Iterable

@@ -1,17 +1,16 @@
 """Where newcomers go: where everybody keeps full quality, packed; else where the least is lost.
 
 An index over nodes that is kept up to date node by node. What a newcomer would meet on a node depends on that node and
-the newcomer alone (and on who is to be expected), so answers are kept until the node changes. Imports the standard
-library only.
+the newcomer alone (and on who is to be expected), so answers are kept until the node changes, and shared by nodes that
+look alike. Imports the standard library only.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from collections.abc import Iterable, Iterator, Set
+from enum import StrEnum
 from fractions import Fraction
-from heapq import heapify, heappop, nsmallest
-from typing import NamedTuple
+from heapq import merge, nsmallest
+from itertools import count, islice
 
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, OwnerUid
@@ -19,6 +18,7 @@ from arbiter.placement.census import Census, drift, typical
 from arbiter.placement.load import GpuLoad, Kind, NodeLoad, Wish, linked
 from arbiter.placement.loss import loss
 from arbiter.placement.mix import Mix
+from arbiter.placement.offers import Alike, Bid, Bids, Offer, Option, Rank, Sort, Tier
 from arbiter.placement.rooms import Choice, Newcomer, NodeRoom
 
 SOLVED = 16
@@ -44,69 +44,6 @@ class Strategy(StrEnum):
     SPREAD = "spread"
 
 
-class _Tier(IntEnum):
-    ROOMY = 0
-    CROWDED = 1
-    FULL = 2
-
-
-class _Offer(NamedTuple):
-    """The best that a node has for newcomers of a sort; smaller is better, down to the node's name.
-
-    `replicas` of the same owner on its GPUs, `score` what the strategy or the estimate of the loss says, then `tie`.
-    `gpus` only where nobody gives way: else there are several options, looked at when the node is one of the best.
-    """
-
-    tier: _Tier
-    replicas: int
-    score: float
-    tie: int
-    node: NodeName
-    gpus: tuple[GpuUuid, ...]
-
-
-_FULL = _Offer(_Tier.FULL, 0, 0, 0, NodeName(""), ())
-
-
-@dataclass(slots=True, kw_only=True)
-class _Option:
-    """GPUs of one node with room for the floor; `loss` is exact, once it was asked for."""
-
-    gpus: tuple[GpuUuid, ...]
-    strain: float
-    spare: int
-    loss: Fraction | None = None
-
-
-class _Alike(NamedTuple):
-    """What newcomers have in common to whom nodes offer the same; models and memory are asked about at the end."""
-
-    wish: Wish
-    cpu: int
-    owner: OwnerUid | None
-
-
-@dataclass(slots=True)
-class _Sort:
-    """Newcomers that are alike, and what nodes have for them.
-
-    `changed` are the nodes that were not looked at since they changed, `options` by demand those of nodes that were
-    among the best, `asked` is the number of the last question about them.
-    """
-
-    alike: _Alike
-    changed: set[NodeName]
-    offers: dict[NodeName, _Offer] = field(default_factory=dict)
-    options: dict[Demand, dict[NodeName, list[_Option]]] = field(default_factory=dict)
-    asked: int = 0
-
-    def forget(self, name: NodeName) -> None:
-        """What the node had."""
-        self.offers.pop(name, None)
-        for options in self.options.values():
-            options.pop(name, None)
-
-
 class Placement:
     """The nodes of a cluster, and where newcomers go.
 
@@ -118,8 +55,13 @@ class Placement:
     def __init__(self, strategy: Strategy = Strategy.PACKED) -> None:
         self._strategy = strategy
         self._nodes: dict[NodeName, NodeLoad] = {}
-        self._sorts: dict[_Alike, _Sort] = {}
-        self._asked = 0
+        self._changes: dict[NodeName, int] = {}
+        """The number of each node's last change, the latest at the end."""
+        self._numbers = count(1)
+        self._sorts: dict[Alike, Sort] = {}
+        """Those that were asked for last at the end."""
+        self._kept = 0
+        self._bids = Bids()
         self._owned: defaultdict[OwnerUid, set[NodeName]] = defaultdict(set)
         self._census = Census()
         self._expected: dict[Kind, float] = {}
@@ -129,18 +71,22 @@ class Placement:
         """Adds a node, or replaces what was known of it. GPUs that are the same objects as before cost nothing."""
         before = self._nodes.get(node.name)
         after = self._nodes[node.name] = NodeLoad.of(node, before=before)
-        for sort in self._sorts.values():
-            sort.forget(node.name)
-            sort.changed.add(node.name)
+        self._bids.put(after)
+        self._changes.pop(node.name, None)
+        self._changes[node.name] = next(self._numbers)
         self._replaced(before, after, name=node.name)
 
     def remove(self, name: NodeName) -> None:
         """Forgets a node; one that is not known is nothing to forget."""
         before = self._nodes.pop(name, None)
-        for sort in self._sorts.values():
-            sort.forget(name)
-            sort.changed.discard(name)
-        self._replaced(before, None, name=name)
+        if before is not None:
+            del self._changes[name]
+            self._bids.remove(name)
+            for sort in self._sorts.values():
+                self._kept -= sort.size
+                sort.forget(name)
+                self._kept += sort.size
+            self._replaced(before, None, name=name)
 
     def _replaced(self, before: NodeLoad | None, after: NodeLoad | None, *, name: NodeName) -> None:
         """Counts members and owners anew."""
@@ -176,40 +122,32 @@ class Placement:
         most linked, then those that are best one by one.
         """
         self._learn()
-        wish = Wish.of(newcomer.demand)
-        sort = self._sort(_Alike(wish, newcomer.cpu, None))
-        names = None if among is None else [*among]
-        offers = self._offers(sort, names)
+        wish, names = Wish.of(newcomer.demand), None if among is None else frozenset(among)
+        sort = self._sort(Alike(wish, newcomer.cpu, None), names)
+        offers = self._offers(sort, newcomer, names)
+        best = next(offers, None)
+        if best is None:
+            return None
+        if best.rank.tier is Tier.CROWDED:
+            return self._least_loss([best, *islice(offers, SOLVED - 1)], sort, newcomer.demand)
+        gpus = [self._nodes[best.node].gpus[place] for place in best.places]
+        return Choice(
+            node=best.node,
+            gpus=tuple(gpu.uuid for gpu in gpus),
+            loss=Fraction(0),
+            spare=sum(gpu.spare(wish) for gpu in gpus),
+        )
+
+    def _offers(self, sort: Sort, newcomer: Newcomer, among: Set[NodeName] | None) -> Iterator[Offer]:
+        """What these nodes (None: all) have for a newcomer of this sort, the best first."""
+        offers = sort.best_first(among)
         own = self._owned.get(newcomer.owner) if newcomer.owner else None
         if own:
-            here = [*own] if names is None else [name for name in names if name in own]
-            replicas = self._sort(_Alike(wish, newcomer.cpu, newcomer.owner))
-            offers = [*(offer for offer in offers if offer.node not in own), *self._offers(replicas, here)]
-        best = self._best(offers, newcomer)
-        if best.tier is _Tier.FULL:
-            return None
-        if best.tier is _Tier.CROWDED:
-            return self._least_loss(self._taking(offers, newcomer), sort, newcomer.demand)
-        spare = sum(gpu.spare(wish) for gpu in self._nodes[best.node].gpus if gpu.uuid in best.gpus)
-        return Choice(node=best.node, gpus=best.gpus, loss=Fraction(0), spare=spare)
-
-    def _best(self, offers: Iterable[_Offer], newcomer: Newcomer) -> _Offer:
-        """The best offer of a node with the models and memory that the newcomer needs."""
-        best = min(offers, default=_FULL)
-        if best.tier is _Tier.FULL or self._nodes[best.node].takes(newcomer):
-            return best
-        ordered = [*offers]
-        heapify(ordered)
-        while ordered:
-            best = heappop(ordered)
-            if best.tier is _Tier.FULL or self._nodes[best.node].takes(newcomer):
-                return best
-        return _FULL
-
-    def _taking(self, offers: Iterable[_Offer], newcomer: Newcomer) -> list[_Offer]:
-        """The offers of nodes with the models and memory that the newcomer needs."""
-        full, nodes = _Tier.FULL, self._nodes
-        return [offer for offer in offers if offer.tier is not full and nodes[offer.node].takes(newcomer)]
+            here = own if among is None else own & among
+            replicas = self._sort(sort.alike._replace(owner=newcomer.owner), here).best_first(here)
+            offers = merge((offer for offer in offers if offer.node not in own), replicas)
+        nodes = self._nodes
+        return (offer for offer in offers if nodes[offer.node].takes(newcomer))
 
     def _learn(self) -> None:
         """Looks now and then whether those who run are still those who were expected."""
@@ -221,54 +159,60 @@ class Placement:
         if drift(expected, self._expected) > DRIFT:
             self._expected = expected
             self._mix = Mix.of(expected, self._nodes.values())
+            self._bids.clear()
             self._sorts.clear()
+            self._kept = 0
 
-    def _sort(self, alike: _Alike) -> _Sort:
-        """Newcomers of whom this much is known."""
-        sort = self._sorts.get(alike)
-        if sort is None:
-            sort = self._sorts[alike] = _Sort(alike, {*self._nodes})
-        self._asked += 1
-        sort.asked = self._asked
+    def _sort(self, alike: Alike, among: Set[NodeName] | None) -> Sort:
+        """Newcomers of whom this much is known, with the offers of these nodes (None: all) as they are now."""
+        sort = self._sorts.pop(alike, None) or Sort(alike)
+        self._sorts[alike] = sort
+        sort.tell(self._changes)
+        changed: Set[NodeName] = sort.changed
+        if among is not None and len(changed) > len(among):
+            changed = changed & among
+        if changed:
+            self._kept -= sort.size
+            sort.take([(name, self._offer(self._nodes[name], alike)) for name in changed])
+            self._kept += sort.size
+            self._drop_oldest()
         return sort
 
-    def _offers(self, sort: _Sort, names: Collection[NodeName] | None) -> Collection[_Offer]:
-        """What these nodes (None: all) have for newcomers of this sort; unknown ones nothing."""
-        changed: Iterable[NodeName] = sort.changed
-        if names is not None and len(sort.changed) > len(names):
-            changed = [name for name in names if name in sort.changed]
-        if changed:
-            for name in [*changed]:
-                sort.offers[name] = self._offer(self._nodes[name], sort)
-            sort.changed.difference_update(changed)
-            self._drop_oldest()
-        return sort.offers.values() if names is None else [*filter(None, map(sort.offers.get, names))]
-
     def _drop_oldest(self) -> None:
-        while len(self._sorts) > 1 and sum([len(sort.offers) for sort in self._sorts.values()]) > OFFERS:
-            del self._sorts[min(self._sorts.values(), key=lambda sort: sort.asked).alike]
+        while self._kept > OFFERS and len(self._sorts) > 1:
+            self._kept -= self._sorts.pop(next(iter(self._sorts))).size
 
-    def _offer(self, node: NodeLoad, sort: _Sort) -> _Offer:
-        wish, cpu, owner = sort.alike
+    def _offer(self, node: NodeLoad, alike: Alike) -> Offer | None:
+        wish, cpu, owner = alike
         if not node.has_room(wish.gpus, wish.floor, cpu=cpu):
-            return _FULL
+            return None
+        name = node.room.name
+        if owner:
+            bid = self._bid(node, alike)
+        else:
+            known = self._bids.get(name, alike)
+            if known is None:
+                known = self._bid(node, alike)
+                self._bids.keep(name, alike, known)
+            bid = known
+        return Offer(bid.rank, name, bid.places)
+
+    def _bid(self, node: NodeLoad, alike: Alike) -> Bid:
+        wish, owner = alike.wish, alike.owner
         gpus = node.distinct if wish.gpus == 1 and not owner else node.gpus
         roomy = [gpu for gpu in gpus if gpu.floor >= wish.floor and gpu.spare(wish) >= 0]
         if len(roomy) >= wish.gpus:
-            return self._roomy(node, roomy, sort.alike)
+            return self._roomy(node, roomy, alike)
         best = _options(node, wish)[0]
-        return _Offer(_Tier.CROWDED, 0, best.strain, best.spare, node.room.name, ())
+        return Bid(Rank(Tier.CROWDED, 0, best.strain, best.spare))
 
-    def _roomy(self, node: NodeLoad, gpus: list[GpuLoad], alike: _Alike) -> _Offer:
+    def _roomy(self, node: NodeLoad, gpus: list[GpuLoad], alike: Alike) -> Bid:
         wish, owner = alike.wish, alike.owner
         if wish.gpus == 1:
-            replicas, score, gpu_uuids = min(
-                [
-                    (gpu.owners.get(owner, 0) if owner else 0, self._score(node, (gpu,), alike), gpu.alone)
-                    for gpu in gpus
-                ]
+            replicas, score, uuid = min(
+                [(gpu.owners.get(owner, 0) if owner else 0, self._score(node, (gpu,), alike), gpu.uuid) for gpu in gpus]
             )
-            return _Offer(_Tier.ROOMY, replicas, score, 0, node.room.name, gpu_uuids)
+            return Bid(Rank(Tier.ROOMY, replicas, score, 0), node.places({uuid}))
         sign = -1 if self._strategy is Strategy.SPREAD else 1
         group = linked(
             gpus,
@@ -276,32 +220,32 @@ class Placement:
             rank=lambda gpu: (gpu.owners.get(owner, 0) if owner else 0, sign * gpu.spare(wish), gpu.uuid),
         )
         replicas = sum(gpu.owners.get(owner, 0) for gpu in group) if owner else 0
-        uuids = tuple([gpu.uuid for gpu in group])
-        return _Offer(_Tier.ROOMY, replicas, self._score(node, group, alike), 0, node.room.name, uuids)
+        score = self._score(node, group, alike)
+        return Bid(Rank(Tier.ROOMY, replicas, score, 0), node.places({gpu.uuid for gpu in group}))
 
-    def _score(self, node: NodeLoad, group: tuple[GpuLoad, ...], alike: _Alike) -> int:
+    def _score(self, node: NodeLoad, group: tuple[GpuLoad, ...], alike: Alike) -> int:
         if self._mix is not None:
             return self._mix.worsening(node, group, alike.wish, cpu=alike.cpu)
         spare = sum([gpu.spare(alike.wish) for gpu in group])
         return -spare if self._strategy is Strategy.SPREAD else spare
 
-    def _least_loss(self, offers: Iterable[_Offer], sort: _Sort, demand: Demand) -> Choice:
+    def _least_loss(self, offers: Iterable[Offer], sort: Sort, demand: Demand) -> Choice:
         known = sort.options.setdefault(demand, {})
         likely = []
-        for offer in nsmallest(SOLVED, offers):
+        for offer in offers:
             if offer.node not in known:
                 known[offer.node] = _options(self._nodes[offer.node], sort.alike.wish)
             likely += [(option, offer.node) for option in known[offer.node]]
         likely = nsmallest(SOLVED, likely, key=lambda each: (each[0].strain, each[0].spare, each[1], each[0].gpus))
         return min((self._solved(option, node, demand) for option, node in likely), key=_rank)
 
-    def _solved(self, option: _Option, node: NodeName, demand: Demand) -> Choice:
+    def _solved(self, option: Option, node: NodeName, demand: Demand) -> Choice:
         if option.loss is None:
             option.loss = loss(self._nodes[node], option.gpus, demand)
         return Choice(node=node, gpus=option.gpus, loss=option.loss, spare=option.spare)
 
 
-def _options(node: NodeLoad, wish: Wish) -> list[_Option]:
+def _options(node: NodeLoad, wish: Wish) -> list[Option]:
     """What a node has where somebody gives way, the least strain first."""
     gpus = [gpu for gpu in node.gpus if gpu.floor >= wish.floor]
     if wish.gpus == 1:
@@ -313,9 +257,9 @@ def _options(node: NodeLoad, wish: Wish) -> list[_Option]:
     return [_option(chosen, wish)]
 
 
-def _option(gpus: tuple[GpuLoad, ...], wish: Wish) -> _Option:
+def _option(gpus: tuple[GpuLoad, ...], wish: Wish) -> Option:
     """`spare` is that of the GPU where somebody has to give way most."""
-    return _Option(
+    return Option(
         gpus=tuple(gpu.uuid for gpu in gpus),
         strain=sum(gpu.strain(wish) for gpu in gpus),
         spare=min(gpu.spare(wish) for gpu in gpus),

@@ -4,7 +4,7 @@ Imports the standard library only.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -58,7 +58,6 @@ class GpuLoad:
     """
 
     uuid: GpuUuid
-    alone: tuple[GpuUuid]
     usable: int
     floor: int
     room: int
@@ -83,7 +82,6 @@ class GpuLoad:
         share = None if policy.pressure_threshold == 1 else policy.pressure_threshold
         return cls(
             uuid=gpu.uuid,
-            alone=(gpu.uuid,),
             usable=gpu.usable,
             floor=gpu.largest_floor(unit=unit),
             room=room,
@@ -174,6 +172,20 @@ class NodeLoad:
             idle=tuple(sorted([gpu.idle for gpu in gpus])),
             owners=frozenset([owner for gpu in gpus for owner in gpu.owners]),
         )
+
+    @property
+    def shape(self) -> Hashable:
+        """The node but for names and owners: what it has for a newcomer follows from that, and who is expected."""
+        idle = self.room.idle
+        gpus = [
+            (gpu.usable, gpu.floor, gpu.room, gpu.wanted, gpu.weight, gpu.share, gpu.links and self.places(gpu.links))
+            for gpu in self.gpus
+        ]
+        return self.room.model, None if idle is None else idle.cpu, tuple(gpus)
+
+    def places(self, uuids: Set[GpuUuid]) -> tuple[int, ...]:
+        """Where these are among its GPUs."""
+        return tuple([place for place, gpu in enumerate(self.gpus) if gpu.uuid in uuids])
 
     def fits(self, newcomer: Newcomer) -> bool:
         """Whether there is room for the floor on enough GPUs, and for what else it needs as far as that is known."""

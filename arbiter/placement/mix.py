@@ -20,7 +20,7 @@ STEPS = 25
 fills them one after another; finer differences spread newcomers over all of them."""
 
 REMEMBERED = 1 << 16
-"""Answers that are kept at most, of each of three kinds."""
+"""Answers that are kept at most, of each of two kinds."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Answer = TypeVar("_Answer")
@@ -85,7 +85,6 @@ class Mix:
         self._step = step
         self._rows: dict[str, _Rows] = {}
         self._unusable_by: dict[tuple[str, int | None, tuple[int, ...]], float] = {}
-        self._worsened: dict[tuple[Hashable, ...], int] = {}
         self._taken: dict[tuple[str, int, int], float] = {}
 
     @classmethod
@@ -113,19 +112,13 @@ class Mix:
         there = node.room.idle
         if there is None and len(group) == 1:
             return ceil(self._worsening_of_one(node, group[0].idle, wish) / self._step)
-        now = None if there is None else there.cpu
-        model, taken = node.room.model, tuple([gpu.idle for gpu in group])
-        key = (model, now, node.idle, taken, wish.full, cpu)
-        known = self._worsened.get(key)
-        if known is None:
-            left = [*node.idle]
-            for idle in taken:
-                left.remove(idle)
-                left.append(max(0, idle - wish.full))
-            after = self._unusable(model, None if now is None else now - cpu, tuple(sorted(left)))
-            known = ceil((after - self._unusable(model, now, node.idle)) / self._step)
-            _remember(self._worsened, key, known)
-        return known
+        left = [*node.idle]
+        for gpu in group:
+            left.remove(gpu.idle)
+            left.append(max(0, gpu.idle - wish.full))
+        model, now = node.room.model, None if there is None else there.cpu
+        after = self._unusable(model, None if now is None else now - cpu, tuple(sorted(left)))
+        return ceil((after - self._unusable(model, now, node.idle)) / self._step)
 
     def _worsening_of_one(self, node: NodeLoad, idle: int, wish: Wish) -> float:
         """The same in bytes where CPU is not known: then GPUs do not depend on each other, but for the wide rows."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arbiter.demand import Demand, DemandRequest, resolve
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
-from arbiter.placement import Choice, GpuRoom, Idle, Newcomer, NodeRoom, Placement, Strategy, index
+from arbiter.placement import Choice, GpuRoom, Idle, Newcomer, NodeRoom, Placement, Strategy, index, offers
 from arbiter.placement.load import Kind, NodeLoad, Wish
 from arbiter.placement.mix import Mix
 from arbiter.policy import Policy
@@ -42,15 +42,23 @@ newcomers = st.builds(Newcomer, demand=demands, owner=st.sampled_from((None, Own
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[NodeRoom], list[Newcomer]]:
     """Empty nodes, and who comes."""
-    shapes = draw(st.lists(st.lists(st.sampled_from((8, 12, 24)), min_size=1, max_size=3), min_size=1, max_size=4))
+    sizes = st.lists(st.sampled_from((8, 12, 24)), min_size=1, max_size=4)
+    shapes = draw(st.lists(st.tuples(sizes, st.booleans()), min_size=1, max_size=5))
     nodes = [
         NodeRoom(
             name=NodeName(f"n{number}"),
-            gpus=tuple(GpuRoom(uuid=GpuUuid(f"n{number}-{at}"), usable=size * GIB) for at, size in enumerate(shape)),
+            gpus=tuple(
+                GpuRoom(
+                    uuid=GpuUuid(f"n{number}-{at}"),
+                    usable=size * GIB,
+                    links=frozenset({GpuUuid(f"n{number}-{at ^ 1}")}) if is_linked else frozenset(),
+                )
+                for at, size in enumerate(shape)
+            ),
             policy=Policy(),
             unit=GIB,
         )
-        for number, shape in enumerate(shapes)
+        for number, (shape, is_linked) in enumerate(shapes)
     ]
     return nodes, draw(st.lists(newcomers, min_size=1, max_size=12))
 
@@ -77,6 +85,8 @@ def learning(at_once: bool) -> Iterator[None]:
         patch.object(index, "FEWEST", 1 if at_once else inf),
         patch.object(index, "PATIENCE", 0),
         patch.object(index, "DRIFT", 0),
+        patch.object(offers, "FEW", 1),
+        patch.object(offers, "REMEMBERED", 7),
     ):
         yield
 
@@ -99,12 +109,12 @@ def check_against_anew(nodes: list[NodeRoom], coming: list[Newcomer], *, strateg
         anew = Placement(strategy)
         for node in random.sample([*rooms.values()], k=len(rooms)):
             anew.put(node)
-        among = random.sample([*rooms], k=len(rooms))
+        among = random.choice([None, random.sample([*rooms], k=random.randint(1, len(rooms)))])
         choice = kept.choose(newcomer, among)
 
-        assert choice == anew.choose(newcomer)
-        assert {*kept.fitting(newcomer, among)} == {*anew.fitting(newcomer)}
-        assert (choice is not None) == bool(kept.fitting(newcomer))
+        assert choice == anew.choose(newcomer, among)
+        assert {*kept.fitting(newcomer, among)} == {*anew.fitting(newcomer, among)}
+        assert (choice is not None) == bool(kept.fitting(newcomer, among))
         if choice is not None and random.random() < 0.8:
             rooms[choice.node] = joined(rooms[choice.node], newcomer, choice, uid=f"p{number}")
             kept.put(rooms[choice.node])
