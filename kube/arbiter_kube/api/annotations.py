@@ -34,27 +34,45 @@ def _key(name: str) -> str:
 
 
 ALLOCATION = _key("allocation")
+"""The GpuAllocation of the pod's namespace whose demand this is."""
 WORKLOAD_TYPE = _key("workload-type")
+"""LlmInference, ImageGeneration or VideoGeneration; needed beside any of those below."""
 PRIORITY = _key("priority")
+"""Background, Low, Normal (default), High or Critical."""
 VRAM_FULL = _key("vram-full")
+"""Memory on each GPU at full quality; default: what is typical of the type."""
 VRAM_FLOOR = _key("vram-floor")
+"""Memory on each GPU at the minimum quality, which is reserved."""
 QUALITY_MINIMUM = _key("quality-minimum")
+"""The least quality."""
 GPU_COUNT = _key("gpu-count")
+"""GPUs of the pod, 1 by default; sizes are per GPU."""
 RESIZE = _key("resize")
+"""InPlace (default), or AtStart: sized once, then held."""
 CONTAINER = _key("container")
+"""Which container has the memory, where the pod has several."""
 
 INLINE_KEYS = (WORKLOAD_TYPE, PRIORITY, VRAM_FULL, VRAM_FLOOR, QUALITY_MINIMUM, GPU_COUNT, RESIZE)
 PEOPLE_KEYS = (ALLOCATION, *INLINE_KEYS, CONTAINER)
 
 DEMAND = _key("demand")
+"""What the pod asked for when it was created, in JSON with a version."""
 GPUS = _key("gpus")
+"""UUIDs of the GPUs that it was bound with."""
 QUALITY_TARGET = _key("quality-target")
+"""The quality decided for it."""
 VRAM_TARGET = _key("vram-target")
+"""The memory on each GPU that goes with it."""
 PRESSURE = _key("pressure")
+"""How scarce its GPU is: Low, Moderate, High or Critical."""
 REVISION = _key("revision")
+"""Number of the target; it only rises."""
 GRANT = _key("grant")
+"""What the agent writes into the container, in JSON."""
 NOMINATED = _key("nominated")
+"""Where room is kept for it, and until when."""
 WAKE = _key("wake")
+"""When a pod that waits was last told that it fits now."""
 
 ARBITER_KEYS = (DEMAND, GPUS, QUALITY_TARGET, VRAM_TARGET, PRESSURE, REVISION, GRANT, NOMINATED, WAKE)
 

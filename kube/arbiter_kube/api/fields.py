@@ -29,9 +29,18 @@ def validations(*rules: Validation) -> dict[str, Any]:
 
 
 class ApiModel(BaseModel):
-    """Camel-case names outside, unknown fields ignored: a newer writer must not break an older reader."""
+    """Camel-case names outside, unknown fields ignored: a newer writer must not break an older reader.
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    The docstring of a field becomes its description in the CRD: `kubectl explain` shows it.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
 
 def _quantity(value: object) -> str:
@@ -78,11 +87,17 @@ class Condition(ApiModel):
     """metav1.Condition."""
 
     type: Annotated[str, Field(max_length=316)]
+    """What it is about."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it is so."""
     reason: Annotated[str, Field(max_length=1024)]
+    """Why, in one word, for machines."""
     message: Annotated[str, Field(max_length=32768)] = ""
+    """Why, in one sentence, for people."""
     last_transition_time: datetime
+    """Since when the status is what it is."""
     observed_generation: int | None = None
+    """The generation of the spec that it was said of."""
 
 
 Conditions = Annotated[

@@ -30,26 +30,42 @@ class MinimumQuality(ApiModel):
     """The least quality of each workload type."""
 
     llm: Quality | None = None
+    """Of LlmInference."""
     image: Quality | None = None
+    """Of ImageGeneration."""
     video: Quality | None = None
+    """Of VideoGeneration."""
 
 
 class QualityPolicySpec(ApiModel):
     """Fields left out have the defaults of `arbiter.policy.Policy`."""
 
     mode: Literal["Adaptive", "LlmFirst", "DiffusionFirst", "Balanced", "Fixed"] = "Adaptive"
+    """Whom to favour. Fixed: everybody is sized at the start and held."""
     adaptive: bool = True
+    """false is mode Fixed."""
     pressure_threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of a GPU that is used before anybody gives way; 1 uses all of it."""
     shrink_grace: Duration = "30s"
+    """How long engines may take to give memory back, where their demand does not say."""
     start_window: Duration = "3m"
+    """How long at most nothing else moves on a GPU while a container there starts."""
     restore_interval: Duration = "10s"
+    """Least mean time between two grows of one container, with two at once."""
     overdue: Literal["Wait", "Evict"] = "Wait"
+    """What becomes of a container that is overdue and only delays somebody's surplus."""
     gpu_lost_after: Duration = "60s"
+    """How long a GPU is unhealthy before the pods on it are evicted."""
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] | None = None
+    """Labels of the nodes that it is for. Without it: every node."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Which policy wins where several select a node: the greatest, then the first name."""
     minimum_quality: MinimumQuality | None = None
+    """Default minimum quality by type. Of the policy default only."""
     allocation_timeout: Duration | None = None
+    """Default of a demand's timeout. Of the policy default only."""
     preemption: bool | None = None
+    """Whether waiting pods may have others evicted; true by default. Of the policy default only."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -93,16 +109,22 @@ class QualityPolicyStatus(ApiModel):
     """How many nodes follow it."""
 
     nodes: int | None = None
+    """Nodes with GPUs that it is in force on."""
     observed_generation: int | None = None
+    """The generation of the spec that the status is about."""
     conditions: Conditions = Field(default_factory=list)
+    """Arbiter writes none."""
 
 
 class QualityPolicy(ApiModel):
     """The custom resource."""
 
     metadata: ObjectMeta
+    """The object's metadata."""
     spec: QualityPolicySpec = Field(default_factory=QualityPolicySpec)
+    """How quality is shared out."""
     status: QualityPolicyStatus = Field(default_factory=QualityPolicyStatus)
+    """Where it is in force."""
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Whether a node with these labels is meant; without a selector every node is."""
