@@ -7,6 +7,7 @@ READY  := $(VENV)/.ready
 CODE   := arbiter kube extender deviceplugin operator cli hack tests
 
 GPU_CHECK := build/gpu-check
+SITE      := build/docs-venv
 
 # Component tests mostly wait for processes: twice as many as there are cores keep the cores busy.
 COMPONENT_WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 2 )))
@@ -21,7 +22,7 @@ KUBERNETES ?=
 TAG        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down image manifests crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down image manifests docs reference crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,7 +30,7 @@ help: ## Show this list
 demo: $(READY) ## Watch two containers share one GPU on a real local cluster (simulated GPU; needs Linux and root)
 	@$(BIN)/python -m hack.demo
 
-test: check cluster-tests ## Run everything: the checks, then the tests on a real cluster
+test: check docs cluster-tests ## Run everything: the checks, the site, then the tests on a real cluster
 
 check: lint types layers unit component ## Format, lint, types, layers, unit, property and component tests (5 minutes on two cores, once set up)
 
@@ -96,6 +97,13 @@ image: $(READY) ## Build Arbiter's image with docker, podman or buildah, whichev
 manifests: $(READY) binaries ## Write the chart's objects to build/manifests, for kubectl without Helm [VALUES=my.yaml] [KUBERNETES=1.34.1]
 	@$(BIN)/python -m hack.manifests $(if $(VALUES),--values $(VALUES)) $(if $(KUBERNETES),--kube-version $(KUBERNETES))
 
+docs: $(SITE)/.ready ## Build the documentation's site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet --strict
+	@$(PYTHON) -m hack.site
+
+reference: $(READY) ## Write docs/reference/ from the code
+	@$(BIN)/python -m hack.reference
+
 crds: $(READY) ## Write crds/, and the chart's, from the models
 	@$(BIN)/arbiter crds --directory crds
 	@$(BIN)/arbiter crds --directory charts/arbiter/files/crds
@@ -111,6 +119,8 @@ lock: ## Resolve requirements/*.txt anew from pyproject.toml
 	  --custom-compile-command 'make lock' pyproject.toml --group dev --extra plot --output-file requirements/dev.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' --group image --output-file requirements/image.txt
+	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --group docs --output-file requirements/docs.txt
 
 clean: ## Remove what can be made again (not the cluster, not the cache of binaries)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -124,6 +134,12 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SITE)/.ready: requirements/docs.txt
+	@echo "Installing what builds the site into $(SITE) (locked, with hashes) ..."
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/docs.txt
 	@touch $@
 
 $(GPU_CHECK)/.ready: requirements/runtime.txt

@@ -18,18 +18,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-_FENCE = re.compile(r"^```(?P<mark>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r'^```(?P<mark>\w*)(?: title="(?P<title>[^"\n]*)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block; `line` is that of its first line, counted from 1."""
+    """One fenced block; `line` is that of its first line, counted from 1, `title` the file that it shows."""
 
     mark: str
     text: str
     line: int
     output: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def _blocks(text: str, start: int, end: int) -> Iterator[Block]:
     for fence, after in zip_longest(fences, fences[1:]):
         is_answered = after is not None and after["mark"] == "text" and not text[fence.end() : after.start()].strip()
         output = after["text"] if after is not None and is_answered else ""
-        yield Block(fence["mark"], fence["text"], text.count("\n", 0, fence.start("text")) + 1, output)
+        line = text.count("\n", 0, fence.start("text")) + 1
+        yield Block(fence["mark"], fence["text"], line, output, fence["title"] or "")
 
 
 def run_section(section: Section, page: Path) -> None:

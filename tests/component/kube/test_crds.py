@@ -1,6 +1,5 @@
 """The CRDs on a real API server: accepted, and refusing nonsense with the sentence that was written for it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,16 @@ from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationSpec
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, QUALITY_POLICIES, Resource
 from arbiter_kube.client import Invalid, KubeClient, PatchType
 from hack.cluster.controlplane import ControlPlane
+from tests.support.snippets import ROOT, sections
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "examples").rglob("*.yaml"))
+EXAMPLES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted((ROOT / "examples").rglob("*.yaml"))}
+ON_PAGES = {
+    f"{page.name}, line {block.line}": block.text
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for section in sections(page)
+    for block in section.blocks
+    if block.mark == "yaml" and "apiVersion:" in block.text and block.title not in EXAMPLES
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,9 +32,9 @@ def crds(control_plane: ControlPlane) -> None:
         control_plane.kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(path.parents[1])))
-def test_the_examples_are_accepted(control_plane: ControlPlane, path: Path) -> None:
-    for document in yaml.safe_load_all(path.read_text()):
+@pytest.mark.parametrize("manifest", (EXAMPLES | ON_PAGES).values(), ids=EXAMPLES | ON_PAGES)
+def test_the_examples_are_accepted(control_plane: ControlPlane, manifest: str) -> None:
+    for document in yaml.safe_load_all(manifest):
         namespace = document["metadata"].get("namespace")
         if namespace and f"namespace/{namespace}" not in control_plane.kubectl("get", "namespaces", "--output=name"):
             control_plane.kubectl("create", "namespace", namespace)
