@@ -94,11 +94,12 @@ def main() -> int:
         for path in pages
         for address in loads_from_elsewhere(path.read_text())
     ]
-    print(
-        "\n".join(found) if found else f"Wrote {_SITE.relative_to(_ROOT)}/index.html ({len(pages)} files).",
-        file=sys.stderr if found else sys.stdout,
-    )
-    return 1 if found else 0
+    if found:
+        print("\n".join(found), file=sys.stderr)
+        return 1
+    place = _SITE.relative_to(_ROOT)
+    print(f"Wrote {place}/index.html. Its search needs a server: python3 -m http.server --bind 127.0.0.1 -d {place}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ RUN = {
 RUN_ON_ITS_PAGE = {
     ("index.md", "sh"): "followed by hand on the local cluster",
     ("cli.md", ""): "unit/cli/test_docs.py",
+    ("reference/container.md", "json"): "unit/docs/test_container.py",
 }
 NOT_RUN = {
     ("clusters.md", "sh"): "needs GPUs and NVIDIA's operator, or Docker and kind",
