@@ -37,6 +37,9 @@ WIDE = 7
 QUEUE = "node-queue"
 """The one node of the pods of `Cluster.add_queue`."""
 
+LAST = "node-last"
+"""That of `Cluster.add_last_room`."""
+
 _AT_ONCE = 48
 
 
@@ -80,6 +83,22 @@ class Cluster:
         """Pods that some scheduler has yet to bind."""
         pods = (manifest(a_waiting_pod(f"{scheduler}-{number}"), scheduler=scheduler) for number in range(count))
         await self._together(self.client.create(PODS, pod, namespace="default") for pod in pods)
+
+    async def remove_waiting_pods(self, count: int, *, scheduler: str) -> None:
+        """The same pods, bound or not."""
+        names = (f"{scheduler}-{number}" for number in range(count))
+        await self._together(self.client.delete(PODS, name, namespace="default", grace=0) for name in names)
+
+    async def add_last_room(self) -> None:
+        """A node that is empty until `take_last_room`."""
+        await self._add_node(LAST)
+        self._bound[LAST] = []
+        await self._report(LAST)
+
+    async def take_last_room(self) -> None:
+        """A pod that takes all of that node: whoever sees it has seen all earlier changes of pods."""
+        pod = a_pod("last").gpus(GPUS).sizes(full="24Gi", floor="24Gi")
+        await self.client.create(PODS, manifest(pod, node=LAST), namespace="default")
 
     async def add_queue(self, count: int, *, scheduler: str) -> None:
         """Waiting pods that may go to one node only, where units suffice for two of them, but GPUs for one."""

@@ -31,9 +31,13 @@ Json = Any  # what kube-scheduler's and the API server's JSON holds
 
 
 class EmptyApi:
-    """An API server without objects. `tell` sends a line on the watches of a kind (`pods`, `gpunodes`, …)."""
+    """An API server that has nothing unless it is put in `has`, by kind (`pods`, `gpunodes`, …).
+
+    `tell` sends a line on the watches of a kind.
+    """
 
     def __init__(self) -> None:
+        self.has: dict[str, list[Json]] = {}
         self._told: defaultdict[str, asyncio.Queue[bytes]] = defaultdict(asyncio.Queue)
         self._application = web.Application()
         self._application.router.add_route("*", "/{path:.*}", self._answer)
@@ -46,6 +50,10 @@ class EmptyApi:
             async with KubeClient(credentials, component="test") as client:
                 yield client
 
+    def expire(self, kind: str) -> None:
+        """Ends the watches of a kind, since versions are too old: everything is listed anew."""
+        self.tell(kind, "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
+
     def tell(self, kind: str, event: str, thing: Json) -> None:
         self._told[kind].put_nowait(json.dumps({"type": event, "object": thing}).encode() + b"\n")
 
@@ -53,9 +61,16 @@ class EmptyApi:
         if "watch" in request.query:
             return await self._watch(request)
         if request.method == "GET" and "limit" in request.query:
-            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+            return self._page(request)
         missing = {"kind": "Status", "code": 404, "reason": "NotFound", "message": "there is nothing here"}
         return web.json_response(missing, status=404)
+
+    def _page(self, request: web.Request) -> web.Response:
+        everything = self.has.get(request.path.rpartition("/")[2], [])
+        first, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
+        rest = {"continue": str(first + limit)} if first + limit < len(everything) else {}
+        metadata = {"resourceVersion": "1"} | rest
+        return web.json_response({"metadata": metadata, "items": everything[first : first + limit]})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -129,6 +129,12 @@ class Extender:
 
         await eventually(look, "report of the nodes' GPUs")
 
+    async def claims(self, node: str) -> list[tuple[str, str]]:
+        """Pods on the node and how firmly, as the ledger has them."""
+        _, text = await self.get(f"http://{self.address}/debug/ledger")
+        there: Json = json.loads(text).get(node, {"claims": []})
+        return [(claim["pod"], claim["standing"]) for claim in there["claims"]]
+
     async def filter(self, pod: Json, *nodes: str) -> Json:
         status, answer = await self.post("filter", {"Pod": pod, "Nodes": None, "NodeNames": nodes})
         assert status == 200, answer

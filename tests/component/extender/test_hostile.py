@@ -10,11 +10,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from arbiter.ids import NodeName
+from arbiter.ids import NodeName, PodUid
 from arbiter_extender import heads, server
 from arbiter_extender.decision import FilterAnswer
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
+from arbiter_kube.client import turns
 from tests.component.extender.desk import Desk, Json, a_desk
 from tests.unit.extender.builders import a_node, a_pod
 
@@ -192,6 +193,22 @@ async def test_of_two_filters_at_the_same_time_for_one_free_slot_one_passes_a_th
             for pod in pods:
                 del pod["spec"]["nodeName"], pod["metadata"]["annotations"][a.NOMINATED]
             assert sorted(await asyncio.gather(*(passed(pod, node) for pod in pods))) == [0, 1]
+
+
+async def test_while_thousands_of_pods_are_listed_anew_requests_are_answered(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk
+) -> None:
+    # After each pod, whatever the machine's speed.
+    monkeypatch.setattr(turns, "TURN", 0.0)
+    desk.api.has["pods"] = [pod_json(f"b-{number}") for number in range(3000)]
+    desk.api.expire("pods")
+    last = PodUid("uid-b-2999")
+    answered = 0
+    while desk.ledger.pod(last) is None:
+        status, text = await desk.post("filter", ARGS)
+        assert status == 200, text
+        answered += desk.ledger.pod(PodUid("uid-b-0")) is not None
+    assert answered >= 20, "answers between the first and the last of the list"
 
 
 WHOLE = b"GET /nothing HTTP/1.1\r\nHost: extender\r\n\r\n"

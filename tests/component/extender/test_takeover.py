@@ -18,7 +18,7 @@ from hack.cluster import binaries
 from hack.cluster.controlplane import ControlPlane
 from hack.cluster.installation import scheduler_config
 from hack.cluster.process import Processes
-from tests.component.extender.support import Extender, Json, LossyApi, Site, eventually, where
+from tests.component.extender.support import Extender, LossyApi, Site, eventually, where
 from tests.unit.extender.builders import a_pod
 
 NAME = "replicated-scheduler"
@@ -93,7 +93,7 @@ async def test_when_the_leader_is_killed_amid_a_burst_the_standby_loses_nothing(
     known = {(f"{site.namespace}/image-{number}", "Bound") for number in range(6)}
 
     async def standby_knows() -> bool | None:
-        return True if await _claims(second.extender, node) == known else None
+        return True if {*await second.extender.claims(node)} == known else None
 
     await eventually(standby_knows, "warm standby")
     await _add_images(site, range(6, 18))
@@ -128,14 +128,7 @@ async def test_of_two_that_act_at_once_both_pods_are_counted_afterwards(
 
 async def _counts_both(extender: Extender, site: Site, node: str) -> bool | None:
     both = {(f"{site.namespace}/{name}", "Bound") for name in ("left", "right")}
-    return True if await _claims(extender, node) == both else None
-
-
-async def _claims(extender: Extender, node: str) -> set[tuple[str, str]]:
-    """Pods on the node and how firmly, as the extender's ledger has them."""
-    _, text = await extender.get(f"http://{extender.address}/debug/ledger")
-    there: Json = json.loads(text).get(node, {"claims": []})
-    return {(claim["pod"], claim["standing"]) for claim in there["claims"]}
+    return True if {*await extender.claims(node)} == both else None
 
 
 async def _add_images(site: Site, numbers: range) -> None:
