@@ -31,19 +31,20 @@ def _resource(crd: dict[str, Any]) -> str:
     return (
         f"## {names['kind']}\n\n"
         f"`{spec['group']}/{version['name']}`, {spec['scope'].lower()}, short name `{names['shortNames'][0]}`. "
-        f"`kubectl get` prints {columns}.\n\n" + table(("field", "value", "default", "meaning"), rows)
+        f"`kubectl get` prints {columns}.\n\n" + table(("field", "value", "meaning"), rows)
     )
 
 
-def _rows(path: str, parent: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def _rows(path: str, parent: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     name = path.rpartition(".")[2].removesuffix("[]")
     field = parent["properties"][name]
     inner = field.get("items", field)
     described = " ".join(field.get("description", "").split())
     if name in parent.get("required", []) and path != "spec":
         described += " Required." if not path.startswith("status") else ""
-    default = "" if field.get("default") in (None, {}, []) else code(_plain(field["default"]))
-    yield code(path), _kind(field), default, described
+    if field.get("default") not in (None, {}, []):
+        described += f" Default: {code(_plain(field['default']))}."
+    yield code(path), _kind(field), described
     for child in inner.get("properties", {}):
         yield from _rows(f"{path}{'[]' if 'items' in field else ''}.{child}", inner)
 
