@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def commands() -> Iterator[tuple[str, str]]:
         if (page, block.mark) in NOT_RUN:
             for line in block.text.replace("\\\n", " ").splitlines():
                 yield page, line
+
+
+SHELL = {f"{page}, line {block.line}": block for page, block in BLOCKS if block.mark == "sh"}
+
+
+@pytest.mark.parametrize("block", SHELL.values(), ids=SHELL)
+def test_a_shell_understands_the_commands(block: Block) -> None:
+    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
 
 
 def test_values_that_are_set_exist() -> None:
