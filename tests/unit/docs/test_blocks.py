@@ -29,7 +29,7 @@ RUN = {
     "yaml": "below, and on an API server in component/kube/test_crds.py",
 }
 RUN_ON_ITS_PAGE = {
-    ("index.md", "sh"): "followed by hand on the local cluster",
+    ("index.md", "sh"): "cluster/test_first_page.py",
     ("cli.md", ""): "unit/cli/test_docs.py",
     ("reference/container.md", "json"): "unit/docs/test_container.py",
 }
