@@ -44,7 +44,7 @@ NOT_RUN = {
 
 def test_every_block_is_run_or_says_why_not() -> None:
     left = {(page, block.mark) for page, block in BLOCKS if block.mark not in RUN}
-    assert left == RUN_ON_ITS_PAGE.keys() | NOT_RUN.keys()
+    assert left == RUN_ON_ITS_PAGE.keys() | NOT_RUN.keys(), "list above what runs the block, or why nothing does"
 
 
 YAML = {f"{page}, line {block.line}": block for page, block in BLOCKS if block.mark == "yaml"}
