@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from arbiter.demand import Demand
 from arbiter.ids import PodUid
@@ -35,7 +36,7 @@ def queued(cluster: Cluster, rooms: Rooms, now: float) -> Iterator[Queued]:
     Pods that are alike are judged once: replicas wait by the hundred.
     """
     policy = cluster.default_policy
-    nodes = cluster.nodes_with_gpus()
+    nodes = cache(cluster.nodes_with_gpus)  # most of the time nobody waits
     unbound = cluster.unbound()
     nominated = [known.seen for known in unbound if is_nominated(known.seen, now)]
     places: dict[Hashable, list[Place]] = {}
@@ -49,7 +50,7 @@ def queued(cluster: Cluster, rooms: Rooms, now: float) -> Iterator[Queued]:
         kept = [other for other in nominated if other.uid != pod.uid]
         where = (*_constraints(known.raw), len(kept) < len(nominated) and pod.uid)
         if where not in places:
-            admitting = [(node, state) for node, state in nodes if admits(node, known.raw)]
+            admitting = [(node, state) for node, state in nodes() if admits(node, known.raw)]
             places[where] = [_place(cluster, rooms, node, state, kept) for node, state in admitting]
         wanted = requests(known.raw)
         kind = (where, pod.demand, wanted)

@@ -11,12 +11,16 @@ AT_ONCE = 16
 
 
 async def in_turns(look: Callable[[T], Awaitable[None]], things: Iterable[T]) -> None:
-    """Looks at everything, at few at once, and lets the lease, probes and admission have their turn in between."""
-    waiting = iter(things)
+    """Looks at everything, at few at once, and lets the lease, probes and admission have their turn in between.
+
+    One look begins at a time: many that write nothing would keep everybody else waiting as long as one that does all.
+    """
+    waiting, beginning = iter(things), asyncio.Lock()
 
     async def work() -> None:
         for thing in waiting:
+            async with beginning:
+                await asyncio.sleep(0)
             await look(thing)
-            await asyncio.sleep(0)  # a look that writes nothing gives nobody a turn
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
