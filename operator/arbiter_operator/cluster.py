@@ -4,7 +4,7 @@ Plain state without I/O and without a clock. Events may come in any order and tw
 older than the known one is ignored, since what this process has just written comes back by two ways.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
 
@@ -33,6 +33,15 @@ class KnownPod:
         return self.seen == other.seen and (
             self.seen.node is not None or self.raw.status.conditions == other.raw.status.conditions
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How many nodes with GPUs a policy selects, on how many it is in force, and the policies of the others."""
+
+    selected: int
+    in_force: int
+    others: tuple[QualityPolicy, ...] = ()
 
 
 class Cluster:
@@ -235,8 +244,20 @@ class Cluster:
 
     def policy_of(self, name: NodeName) -> QualityPolicy | None:
         """The policy in force on a node."""
+        return policy_in_force(self.policies.values(), self._labels(name))
+
+    def reach_of(self, policy: QualityPolicy) -> Reach:
+        """The nodes with GPUs that a policy selects, and whom they follow."""
+        selected = [name for name in self.reports if policy.selects(self._labels(name))]
+        followed = Counter(chosen.metadata.name for name in selected if (chosen := self.policy_of(name)) is not None)
+        in_force = followed.pop(policy.metadata.name, 0)
+        return Reach(
+            selected=len(selected), in_force=in_force, others=tuple(self.policies[name] for name in sorted(followed))
+        )
+
+    def _labels(self, name: NodeName) -> dict[str, str]:
         node = self._nodes.get(name)
-        return policy_in_force(self.policies.values(), {} if node is None else node.metadata.labels)
+        return {} if node is None else node.metadata.labels
 
     def nodes_with_gpus(self) -> list[tuple[Node, NodeState]]:
         """The nodes whose agents report, by name, and what decisions see of them."""

@@ -1,4 +1,4 @@
-"""The conditions of a GpuAllocation, each with the sentence that `kubectl describe` shows. Pure."""
+"""The conditions of a GpuAllocation and of a QualityPolicy, with the sentences that `kubectl describe` shows. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from arbiter.demand import Demand, InvalidDemandError, format_quality
 from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.fields import Condition
 from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_operator.cluster import Reach
 from arbiter_operator.demands import DemandChange
 from arbiter_operator.placeable import Prospect
 from arbiter_operator.reasons import enumerated
@@ -53,6 +55,33 @@ def conditions(
     )
     generation = allocation.metadata.generation
     return [_condition(finding, former.get(finding.type), generation=generation, now=now) for finding in findings]
+
+
+def policy_conditions(policy: QualityPolicy, reach: Reach, *, now: datetime) -> list[Condition]:
+    """Whether anybody follows the policy, and whom its nodes follow instead."""
+    former = {condition.type: condition for condition in policy.status.conditions}
+    finding = _in_force(policy, reach)
+    return [_condition(finding, former.get(finding.type), generation=policy.metadata.generation, now=now)]
+
+
+def _in_force(policy: QualityPolicy, reach: Reach) -> _Finding:
+    if not reach.selected:
+        return _Finding("InForce", "False", "NoNode", "selects no node that reports GPUs")
+    rivals = ", ".join(_rival(other, policy) for other in sorted(reach.others, key=lambda other: other.metadata.name))
+    if not reach.in_force:
+        return _Finding("InForce", "False", "Outranked", f"the {_nodes(reach.selected)} that it selects {rivals}")
+    rest = f"; the other {_nodes(reach.selected - reach.in_force)} that it selects {rivals}" if rivals else ""
+    return _Finding("InForce", "True", "Followed", f"in force on {_nodes(reach.in_force)}{rest}")
+
+
+def _rival(other: QualityPolicy, policy: QualityPolicy) -> str:
+    name, weight = other.metadata.name, other.spec.weight
+    why = f"weight {weight}" if weight != policy.spec.weight else f"weight {weight} too, and the first name"
+    return f"follow {name} ({why})"
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def preempted_before(allocation: GpuAllocation) -> str | None:

@@ -255,10 +255,8 @@ class Engine:
             self._cluster.pod_written(written)
 
     async def _reconcile_policy(self, policy: QualityPolicy) -> None:
-        name = policy.metadata.name
-        in_force = (self._cluster.policy_of(node) for node in self._cluster.reports)
-        nodes = sum(chosen is not None and chosen.metadata.name == name for chosen in in_force)
-        status = policy_status(policy, nodes=nodes)
+        name, now = policy.metadata.name, datetime.fromtimestamp(self._clock(), UTC)
+        status = policy_status(policy, self._cluster.reach_of(policy), now=now)
         if status == policy.status:
             return
         try:

@@ -19,7 +19,8 @@ from arbiter_kube.api.gpuallocation import (
     ResolvedDemand,
 )
 from arbiter_kube.api.qualitypolicy import QualityPolicy, QualityPolicyStatus
-from arbiter_operator.conditions import conditions, preempted_before
+from arbiter_operator.cluster import Reach
+from arbiter_operator.conditions import conditions, policy_conditions, preempted_before
 from arbiter_operator.demands import DemandChange, resolved
 from arbiter_operator.placeable import Prospect
 from arbiter_operator.view import PodView
@@ -72,10 +73,12 @@ def phase(view: PodView) -> Phase:
     return "Reduced" if view.quality < view.pod.demand.maximum else "Running"
 
 
-def policy_status(policy: QualityPolicy, *, nodes: int) -> QualityPolicyStatus:
-    """The status that a policy should have: on how many nodes with GPUs it is in force."""
+def policy_status(policy: QualityPolicy, reach: Reach, *, now: datetime) -> QualityPolicyStatus:
+    """The status that a policy should have: on how many nodes with GPUs it is in force, and why on no more."""
     return QualityPolicyStatus(
-        nodes=nodes, observed_generation=policy.metadata.generation, conditions=policy.status.conditions
+        nodes=reach.in_force,
+        observed_generation=policy.metadata.generation,
+        conditions=policy_conditions(policy, reach, now=now),
     )
 
 
