@@ -4,9 +4,9 @@ What happened is read from the API server and from the containers, and held agai
 own (`chaos/checker.py`). Measured use is what the containers' journals say, so that liars are found out.
 
 One failure is the kubelet's own: a pod that it admits while no device plugin is registered with it, since one of the
-two was just killed, ends as UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller
-would. And the kubelet waits for up to half a minute before it asks an API server again that was away: the time to
-converge begins when it has heard.
+two was just killed, or while the GPU that it was bound for is not healthy or has become smaller, ends as
+UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller would. And the kubelet waits for
+up to half a minute before it asks an API server again that was away: the time to converge begins when it has heard.
 """
 
 import os
@@ -22,7 +22,7 @@ from hack.cluster.cluster import Cluster
 from tests.cluster.audit import audited
 from tests.cluster.chaos import checker
 from tests.cluster.chaos.api import Api, UnavailableError
-from tests.cluster.chaos.faults import AWAY_SECONDS, Fault, Kind, faults
+from tests.cluster.chaos.faults import AWAY_SECONDS, OF_GPUS, Fault, Kind, faults
 from tests.cluster.chaos.history import Moment, PodSeen
 from tests.cluster.chaos.life import Life
 from tests.cluster.chaos.meter import Meter
@@ -49,8 +49,12 @@ VICTIMS = [
     "device-plugin/gpu-2",
     "kubelet/gpu-1",
     "kubelet/gpu-2",
+    "containerd/gpu-1",
+    "containerd/gpu-2",
     "kube-apiserver",
+    "etcd",
 ]
+SIMULATED = ["gpu-1/0", "gpu-1/1", "gpu-2/0", "gpu-2/1"]
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class Chaos:
     """The cluster, who lives in it, and what befell it."""
 
     cluster: Cluster
+    meter: Meter
     life: Life
     recorder: Recorder
     happened: list[tuple[float, Fault]] = field(default_factory=list)
@@ -69,7 +74,7 @@ class Chaos:
             print(f"{time.time():.1f} {fault.kind} {fault.component} for {fault.seconds:.1f} s", flush=True)
             self.happened.append((time.time(), fault))
         with ThreadPoolExecutor() as pool:
-            ends = [pool.submit(fault.happen, self.cluster) for fault in faults]
+            ends = [pool.submit(fault.happen, self.cluster, self.meter) for fault in faults]
             for _ in range(CHANGES):
                 self.life.change()
                 time.sleep(chance.uniform(0.0, 0.6))
@@ -99,7 +104,7 @@ class Chaos:
         self._let_evicted_go(now)
         for pod in now.pods.values():
             if pod.name in self.life.alive and pod.phase == "Failed" and self.is_excused(pod):
-                print(f"{pod.name} was admitted while no device plugin was registered: made anew", flush=True)
+                print(f"{pod.name} was admitted while its devices were away: made anew", flush=True)
                 self.life.make_anew(pod.name)
         yield from checker.unheard_by_a_kubelet(now)
         yield from checker.not_converged(now, prompt=self.life.prompt)
@@ -112,26 +117,29 @@ class Chaos:
             self.life.forget(name)
 
     def is_excused(self, pod: PodSeen) -> bool:
-        """Whether the kubelet decided on the pod while no device plugin was registered with it."""
+        """Whether the kubelet decided on the pod while it had not the devices that the pod was bound for."""
         away = (f"device-plugin/{pod.node}", f"kubelet/{pod.node}")
         heard_at = pod.heard_at or 0.0
         return pod.reason == "UnexpectedAdmissionError" and any(
-            fault.kind is Kind.KILL and fault.component in away and at - 1 <= heard_at <= at + AWAY_SECONDS
+            at - 1 <= heard_at <= at + (fault.seconds if fault.kind in OF_GPUS else 0.0) + AWAY_SECONDS
             for at, fault in self.happened
+            if fault.node == pod.node
+            and (fault.kind in OF_GPUS or (fault.kind is Kind.KILL and fault.component in away))
         )
 
 
 def test_whatever_happens_no_byte_is_held_twice_and_everything_converges(cluster: Cluster) -> None:
     print(f"seed {SEED}: `make chaos SECONDS={SECONDS:g} SEED={SEED}` repeats these changes and faults", flush=True)
     chance = random.Random(SEED)
-    api, deals = Api(cluster.control_plane), faults(VICTIMS, chance, partition_seconds=PARTITION_SECONDS)
+    api = Api(cluster.control_plane)
+    deals = faults(VICTIMS, SIMULATED, chance, partition_seconds=PARTITION_SECONDS)
     end = time.monotonic() + SECONDS
     with (
         Chronicle(cluster) as chronicle,
-        Meter(cluster, chronicle),
+        Meter(cluster, chronicle) as meter,
         Recorder(api, chronicle, log=cluster.directory / "logs" / "history.jsonl") as recorder,
     ):
-        chaos = Chaos(cluster, Life(api, chance), recorder)
+        chaos = Chaos(cluster, meter, Life(api, chance), recorder)
         while time.monotonic() < end:
             chaos.round(next(deals), chance)
         history = recorder.history()

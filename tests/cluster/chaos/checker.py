@@ -30,11 +30,14 @@ def byte_held_twice(history: History) -> Iterator[str]:
 
 
 def promised_twice(history: History) -> Iterator[str]:
-    """No version of a GpuNode may promise more bytes of a GPU than it has."""
+    """No version of a GpuNode may promise more bytes of a GPU than it has, or had when it promised them."""
+    before: dict[str, int] = {}
     for node in history.nodes:
         for gpu, usable in node.usable.items():
             held = {grant.uid: grant.held for grant in node.grants if gpu in grant.gpus}
-            if sum(held.values()) > usable:
+            promised, was = sum(held.values()), before.get(gpu, 0)
+            before[gpu] = promised
+            if promised > max(usable, was):
                 yield f"at {node.time}, {node.name} promised of {gpu}, which has {usable} bytes, {held}"
 
 
@@ -142,7 +145,7 @@ def _unlike_the_equilibrium(node: NodeSeen, pods: list[PodSeen], now: Moment, pr
 def _alone(pod: PodSeen, members: Mapping[str, Member], node: NodeSeen, rules: Rules) -> float:
     """What one that is behind is told: as if it alone of those could move."""
     mine = members[pod.uid]
-    moved = Member(uid=mine.uid, demand=mine.demand, gpus=mine.gpus)
+    moved = Member(uid=mine.uid, name=mine.name, demand=mine.demand, gpus=mine.gpus)
     return equilibrium(node.usable, [*(m for m in members.values() if m is not mine), moved], rules)[pod.uid]
 
 
@@ -151,7 +154,7 @@ def _member(pod: PodSeen, grant: GrantSeen | None, now: Moment, rules: Rules) ->
     assert demand is not None
     is_held = grant is not None and grant.granted is not None and (rules.sizes_once or grant.state not in _MOVES)
     held = max(demand.floor, grant.held, grant.measured) if grant is not None and is_held else None
-    return Member(uid=pod.uid, demand=demand, gpus=pod.gpus, held=held)
+    return Member(uid=pod.uid, name=pod.name, demand=demand, gpus=pod.gpus, held=held)
 
 
 def _rules_on(node: str, now: Moment) -> Rules:

@@ -1,4 +1,4 @@
-"""What befalls the processes: each fault lasts a while and is over when its function returns."""
+"""What befalls processes and GPUs: each fault lasts a while and is over when its function returns."""
 
 import random
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hack.cluster.cluster import Cluster
+from tests.cluster.chaos.meter import Meter
 
 API_SERVER = "kube-apiserver"
 DOWN_SECONDS = 2.0
@@ -20,17 +21,28 @@ class Kind(StrEnum):
     KILL = "kill -9"
     PAUSE = "pause"
     PARTITION = "partition"
+    SMALLER = "a quarter less memory"
+    UNHEALTHY = "unhealthy"
+
+
+OF_GPUS = (Kind.SMALLER, Kind.UNHEALTHY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One, of `seconds`; a partition keeps everybody from the API server."""
+    """One, of `seconds`; a partition keeps everybody from the API server. A GPU's component is ``gpu-1/0``."""
 
     kind: Kind
     component: str
     seconds: float
 
-    def happen(self, cluster: Cluster) -> None:
+    @property
+    def node(self) -> str:
+        """The node that it befalls; empty where it is none's own."""
+        name, _, index = self.component.partition("/")
+        return name if self.kind in OF_GPUS else index
+
+    def happen(self, cluster: Cluster, meter: Meter) -> None:
         """Returns when it is over."""
         match self.kind:
             case Kind.KILL:
@@ -44,14 +56,25 @@ class Fault:
             case Kind.PARTITION:
                 with cluster.partition():
                     time.sleep(self.seconds)
+            case Kind.SMALLER:
+                meter.change(self.component, reserved=meter.total(self.component) // 4)
+                time.sleep(self.seconds)
+                meter.change(self.component, reserved=0)
+            case Kind.UNHEALTHY:
+                meter.change(self.component, healthy=False, reason="XID 79")
+                time.sleep(self.seconds)
+                meter.change(self.component, healthy=True, reason=None)
 
 
-def faults(components: list[str], chance: random.Random, *, partition_seconds: float) -> Iterator[tuple[Fault, Fault]]:
+def faults(
+    components: list[str], gpus: list[str], chance: random.Random, *, partition_seconds: float
+) -> Iterator[tuple[Fault, Fault]]:
     """Two that happen at once, for ever: each process is killed and paused once before any is again."""
     while True:
         deck = [
             *(Fault(kind=Kind.KILL, component=one, seconds=DOWN_SECONDS) for one in components),
             *(Fault(kind=Kind.PAUSE, component=one, seconds=chance.uniform(1, 8)) for one in components),
+            *(Fault(kind=kind, component=chance.choice(gpus), seconds=chance.uniform(3, 12)) for kind in OF_GPUS),
             Fault(kind=Kind.PARTITION, component=API_SERVER, seconds=partition_seconds),
         ]
         if len(deck) % 2:

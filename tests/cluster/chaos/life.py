@@ -4,6 +4,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
+from math import ceil
 from typing import Any
 
 from tests.cluster.chaos.api import GROUP, Api, RefusedError, UnavailableError
@@ -34,6 +35,21 @@ ENGINES: dict[str, dict[str, Any]] = {
 
 PROMPT = ("quick", "steady", "twice")
 _CHANCES = (8, 4, 2, 1, 1, 1, 1)
+
+
+STEPPING = 0.25
+"""How many engines know a few sizes only."""
+
+
+def in_steps(workload: Workload) -> Workload:
+    """The same with one size between its floor and its full one, where there is any."""
+    full, floor = (int(str(size).removesuffix("Gi")) for size in (workload.full, workload.floor))
+    if full - floor < 2:
+        return workload
+    least = max(0.4, floor / full)
+    return workload.asking(
+        minimum=ceil(least * 1000) / 1000, levels=((ceil((1 + least) * 500) / 1000, f"{(full + floor) // 2}Gi"),)
+    )
 
 
 class Life:
@@ -81,6 +97,8 @@ class Life:
             gpu_count=self._chance.choice((1, 1, 1, 1, 1, 2)),
             **ENGINES[engine],
         )
+        if self._chance.random() < STEPPING:
+            workload = in_steps(workload)
         self._ask("POST", ALLOCATIONS, workload.allocation)
         self._ask("POST", PODS, workload.pod)
         self.alive[workload.name], self.engines[workload.name] = workload, engine
@@ -98,7 +116,7 @@ class Life:
         """Another priority, or another full size."""
         name = self._chance.choice(sorted(self.alive))
         workload = self.alive[name]
-        if self._chance.random() < 0.5:
+        if self._chance.random() < 0.5 or workload.levels:
             changed = workload.asking(priority=self._chance.choice(PRIORITIES))
         else:
             least = int(str(workload.floor).removesuffix("Gi"))

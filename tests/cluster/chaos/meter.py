@@ -1,4 +1,4 @@
-"""The driver's part: measures what each container uses, by its own journal, and tells the nodes' simulated GPUs."""
+"""The driver's part: what each container uses, by its own journal, and how the nodes' simulated GPUs fare."""
 
 import threading
 from types import TracebackType
@@ -18,7 +18,9 @@ class Meter:
 
     def __init__(self, cluster: Cluster, chronicle: Chronicle) -> None:
         self._chronicle = chronicle
-        self._files = {node.gpus_file: yaml.safe_load(node.gpus_file.read_text()) for node in cluster.nodes}
+        self._files = {node.name: node.gpus_file for node in cluster.nodes}
+        self._contents = {name: yaml.safe_load(path.read_text()) for name, path in self._files.items()}
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._measure, name="meter")
 
@@ -32,17 +34,32 @@ class Meter:
         self._stop.set()
         self._thread.join()
 
+    def total(self, gpu: str) -> int:
+        """The bytes of a GPU, called ``gpu-1/0``, its driver's included."""
+        total: int = self._entry(gpu)["total"]
+        return total
+
+    def change(self, gpu: str, **changes: int | bool | str | None) -> None:
+        """From now on the driver says this of a GPU."""
+        with self._lock:
+            self._entry(gpu).update(changes)
+
+    def _entry(self, gpu: str) -> dict[str, Any]:
+        node, _, index = gpu.partition("/")
+        entry: dict[str, Any] = self._contents[node]["gpus"][int(index)]
+        return entry
+
     def _measure(self) -> None:
-        told: list[dict[str, Any]] | None = None
+        told: dict[str, str] = {}
         while not self._stop.wait(_SECONDS):
             use = [{"pod": uid, "vram": vram} for uid, vram in sorted(self._use().items())]
-            if use == told:
-                continue
-            told = use
-            for path, content in self._files.items():
-                unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(yaml.safe_dump({**content, "use": use}))
-                unfinished.rename(path)
+            with self._lock:
+                texts = {name: yaml.safe_dump({**content, "use": use}) for name, content in self._contents.items()}
+            for name in [name for name, text in texts.items() if told.get(name) != text]:
+                told[name] = texts[name]
+                unfinished = self._files[name].with_suffix(".unfinished")
+                unfinished.write_text(texts[name])
+                unfinished.rename(self._files[name])
 
     def _use(self) -> dict[str, int]:
         running = {

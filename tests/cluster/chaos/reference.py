@@ -72,6 +72,7 @@ class Member:
     demand: Demand
     gpus: tuple[str, ...]
     held: int | None = None
+    name: str = ""
 
     @property
     def fixed_bytes(self) -> int | None:
@@ -131,7 +132,7 @@ class _Gpu:
         now = dict(above)
         jumping = [member for member in self._movable if member.demand.levels]
         now |= {member.uid: self._quality(member, self._below) for member in jumping}
-        for member in sorted(jumping, key=lambda member: (member.demand.level, member.uid)):
+        for member in sorted(jumping, key=lambda member: (member.demand.level, member.name, member.uid)):
             used = sum(one.demand.vram(now[one.uid]) for one in self._movable)
             if self._fixed + used <= self._limit(self.price) + MIB:
                 break

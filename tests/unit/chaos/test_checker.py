@@ -64,6 +64,12 @@ def history(*pods: PodSeen, grants: tuple[GrantSeen, ...] = (), **journals: list
     return History(pods=pods, nodes=(node(*grants),), journals=journals)
 
 
+def smaller(*grants: GrantSeen, then: tuple[GrantSeen, ...]) -> History:
+    """A GPU of 12 GiB, which loses half of it."""
+    half = replace(node(*then), usable={"GPU-0": 6 * GIB})
+    return History(nodes=(node(*grants), half))
+
+
 def failures(seen: History) -> Iterator[str]:
     return checker.pod_failed(seen, excused=lambda pod: pod.reason == "UnexpectedAdmissionError")
 
@@ -90,6 +96,10 @@ WRONG: dict[str, tuple[Rule, History]] = {
     "a node promises more than its GPU has": (
         checker.promised_twice,
         history(grants=(grant("chat", BIG), grant("posters", HALF))),
+    ),
+    "a node promises more of a GPU that has become smaller": (
+        checker.promised_twice,
+        smaller(grant("a", 6 * GIB), grant("b", HALF), then=(grant("a", 7 * GIB), grant("b", HALF))),
     ),
     "a target below the minimum": (checker.target_out_of_bounds, history(pod(target=0.39))),
     "a target above the maximum": (checker.target_out_of_bounds, history(pod(demand=replace(CHAT, maximum=0.9)))),
@@ -119,6 +129,10 @@ RIGHT: dict[str, tuple[Rule, History]] = {
         history(chat=[told(1, BIG), released(2)], posters=[told(3, HALF)]),
     ),
     "all of a GPU is promised": (checker.promised_twice, history(grants=(grant("a", 7 * GIB), grant("b", HALF)))),
+    "what was promised of a GPU stands when that becomes smaller": (
+        checker.promised_twice,
+        smaller(grant("a", 7 * GIB), grant("b", HALF), then=(grant("a", 6 * GIB), grant("b", HALF))),
+    ),
     "a target stands for a moment while its demand becomes smaller": (
         checker.target_out_of_bounds,
         history(pod(), pod(demand=replace(CHAT, full=8 * GIB))),
