@@ -27,7 +27,7 @@ from hack.cluster.pki import Authority
 from tests.bench.extender_site import Cluster
 from tests.component.operator.support import Operator, free_port
 
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 5.0
 CONCURRENT = 16
 LEASE_SECONDS = 10
 
