@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from arbiter.ids import PodUid
 from arbiter.local.allocation import Allocation
@@ -17,14 +17,12 @@ from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import ArbiterError, Internal, ShuttingDown
 from arbiter.local.holding import Holding
 from arbiter.local.pulse import Pulse
-from arbiter.local.request import AllocationRequest, AllocationResult
+from arbiter.local.request import AllocationRequest, AllocationResult, one_of
 from arbiter.local.statistics import ArbiterState, ArbiterStats
 from arbiter.local.worker import Worker
 from arbiter.workload import Priority, WorkloadType
 
 _log = logging.getLogger(__name__)
-
-_Named = TypeVar("_Named", WorkloadType, Priority)
 
 
 @dataclass(slots=True)
@@ -99,13 +97,13 @@ class Arbiter:
             ValueError: no such type or priority; or the arguments contradict each other (InvalidDemandError, which says
                 what to write instead).
         """
-        request = AllocationRequest(
-            workload_type=_one_of(WorkloadType, workload_type),
-            priority=_one_of(Priority, priority),
-            memory_required=memory_required,
+        request = AllocationRequest.of(
+            workload_type,
+            priority,
+            memory_required,
             minimum_memory=minimum_memory,
             minimum_quality=minimum_quality,
-            levels=tuple(levels),
+            levels=levels,
             timeout=timeout,
             no_wait=no_wait,
         )
@@ -124,13 +122,13 @@ class Arbiter:
         no_wait: bool = False,
     ) -> Allocation:
         """`request_allocation` that awaits: the event loop goes on meanwhile. Cancelling it gives everything back."""
-        request = AllocationRequest(
-            workload_type=_one_of(WorkloadType, workload_type),
-            priority=_one_of(Priority, priority),
-            memory_required=memory_required,
+        request = AllocationRequest.of(
+            workload_type,
+            priority,
+            memory_required,
             minimum_memory=minimum_memory,
             minimum_quality=minimum_quality,
-            levels=tuple(levels),
+            levels=levels,
             timeout=timeout,
             no_wait=no_wait,
         )
@@ -206,7 +204,7 @@ class Arbiter:
     def recommended_quality(self, workload_type: WorkloadType | str) -> float:
         """The quality (0..1) that one more small allocation of this type, at priority Normal, would run at now."""
         with self._lock:
-            return self._allocator.quality_for(_one_of(WorkloadType, workload_type))
+            return self._allocator.quality_for(one_of(WorkloadType, workload_type))
 
     def state(self) -> ArbiterState:
         """This moment."""
@@ -330,14 +328,6 @@ class Arbiter:
             holder.holding.finish(self._failure)
         self._worker.stop()
         return self._failure
-
-
-def _one_of(kind: type[_Named], name: _Named | str) -> _Named:
-    try:
-        return kind(name)
-    except ValueError as error:
-        names = ", ".join(str(member.value) for member in kind)
-        raise ValueError(f'"{name}" is no {kind.__name__}; write one of {names}.') from error
 
 
 def _result(answer: Allocation | ArbiterError) -> AllocationResult:

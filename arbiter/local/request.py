@@ -1,10 +1,11 @@
 """One request for GPU memory: what it demands, and how it ended. Imports the core only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from arbiter.calculator import exact
 from arbiter.demand import SPEC_FIELDS, Demand, DemandDefaults, DemandRequest, Level, resolve
@@ -19,6 +20,8 @@ _FIELDS = {**SPEC_FIELDS, "full": "memory_required", "floor": "minimum_memory", 
 _FIELDS |= {"levels": "levels", "maximum": "quality", "shrink_grace": "shrink_grace"}
 
 _BASE_TIMEOUT = ArbiterConfig().allocation_timeout
+
+_Named = TypeVar("_Named", WorkloadType, Priority)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,35 @@ class AllocationRequest:
     levels: tuple[tuple[float, int], ...] = ()
     timeout: float | None = None
     no_wait: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        workload_type: WorkloadType | str,
+        priority: Priority | str,
+        memory_required: int | None = None,
+        *,
+        minimum_memory: int | None = None,
+        minimum_quality: float | None = None,
+        levels: Iterable[tuple[float, int]] = (),
+        timeout: float | None = None,
+        no_wait: bool = False,
+    ) -> "AllocationRequest":
+        """As people write it: type and priority may be names.
+
+        Raises:
+            ValueError: no such type or priority, or a timeout below 0.
+        """
+        return cls(
+            workload_type=one_of(WorkloadType, workload_type),
+            priority=one_of(Priority, priority),
+            memory_required=memory_required,
+            minimum_memory=minimum_memory,
+            minimum_quality=minimum_quality,
+            levels=tuple(levels),
+            timeout=timeout,
+            no_wait=no_wait,
+        )
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout >= 0:
@@ -66,6 +98,19 @@ class AllocationRequest:
             return None
         usual = self.workload_type.timeout(self.priority) * allocation_timeout / _BASE_TIMEOUT
         return usual if self.timeout is None else self.timeout
+
+
+def one_of(kind: type[_Named], name: _Named | str) -> _Named:
+    """The type or priority of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return kind(name)
+    except ValueError as error:
+        names = ", ".join(str(member.value) for member in kind)
+        raise ValueError(f'"{name}" is no {kind.__name__}; write one of {names}.') from error
 
 
 @lru_cache(maxsize=1024)
