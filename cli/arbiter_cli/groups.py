@@ -58,10 +58,13 @@ class Request:
     warnings: tuple[str, ...] = ()
 
 
-def request_of(manifests: Sequence[Manifest], *, unit: int, mode: PolicyMode | None) -> Request:
+def request_of(
+    manifests: Sequence[Manifest], *, unit: int, mode: PolicyMode | None, highest: Priority = Priority.CRITICAL
+) -> Request:
     """What the manifests ask for under their own policies; `mode` overrides the policy's, `unit` is bytes of a slice.
 
-    A GpuAllocation counts once for each pod that names it, and once where none does.
+    Pods of namespaces that do not say go up to priority `highest`. A GpuAllocation counts once for each pod that names
+    it, and once where none does.
 
     Raises:
         InputError: admission would refuse a pod, or nobody could use a GpuAllocation.
@@ -94,7 +97,7 @@ def request_of(manifests: Sequence[Manifest], *, unit: int, mode: PolicyMode | N
         elif isinstance(content, GpuAllocation) and (content.metadata.namespace, content.metadata.name) not in named:
             group = _unused(manifest.source, content, defaults=defaults)
         if group is not None:
-            _refuse_above(caps.get(group.namespace), manifest.source, group)
+            _refuse_above(caps.get(group.namespace, highest), manifest.source, group)
             groups.append(group)
     chosen = policy_in_force(policies, labels={})
     policy = chosen.spec.policy() if chosen else Policy()
@@ -137,8 +140,8 @@ def _pods(
     return group, warnings
 
 
-def _refuse_above(cap: Priority | None, source: str, group: Group) -> None:
-    if cap is not None and group.demand.priority > cap:
+def _refuse_above(cap: Priority, source: str, group: Group) -> None:
+    if group.demand.priority > cap:
         raise InputError(
             f"{source}: {group.kind} {group.namespace}/{group.name}: priority {group.demand.priority.value} is above "
             f"{cap.value}, the highest of namespace {group.namespace}; "

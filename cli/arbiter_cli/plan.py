@@ -10,7 +10,7 @@ from arbiter.curves import LOWEST_PRICE
 from arbiter.demand import format_quality
 from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import GIB, QuantityError, parse_bytes
-from arbiter.workload import PolicyMode
+from arbiter.workload import PolicyMode, Priority
 from arbiter_cli.arguments import Output, add_output, completed, one_of, words
 from arbiter_cli.errors import InputError
 from arbiter_cli.groups import Candidate, request_of
@@ -18,6 +18,7 @@ from arbiter_cli.manifests import read_manifests
 from arbiter_cli.planning import Node, Placed, Plan, Unplaced, plan
 
 _DEFAULT_GPU = "12Gi"
+_PRIORITIES = tuple(priority.value for priority in Priority)
 _REMINDER = "GPU sizes are usable memory: of a 12 GiB card the driver usually leaves 11.64Gi."
 
 
@@ -57,7 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", type=one_of(PolicyMode), metavar="MODE", help=f"one of {', '.join(PolicyMode)}"
     )
     completed(mode, words(PolicyMode))
+    highest = parser.add_argument(
+        "--max-priority",
+        type=_priority,
+        default=Priority.CRITICAL,
+        metavar="PRIORITY",
+        help="the highest of namespaces without a label of their own, as the chart's maxPriority (default: Critical)",
+    )
+    completed(highest, words(_PRIORITIES))
     add_output(parser)
+
+
+def _priority(text: str) -> Priority:
+    try:
+        return Priority(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" is unknown; write one of {", ".join(_PRIORITIES)}') from error
 
 
 def _size(text: str) -> int:
@@ -101,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     nodes = _nodes(arguments)
     manifests = read_manifests(arguments.filename)
-    request = request_of(manifests, unit=arguments.unit, mode=arguments.mode)
+    request = request_of(manifests, unit=arguments.unit, mode=arguments.mode, highest=arguments.max_priority)
     for warning in request.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     answer = plan(request, nodes, unit=arguments.unit)

@@ -177,6 +177,10 @@ USAGE = {
         ["--node", "12Gi"],
         '"12Gi" is no node; write its name and GPUs, such as gpu-1=12Gi,24Gi',
     ),
+    "a priority that is none": (
+        ["--max-priority", "Middling"],
+        '"Middling" is unknown; write one of Background, Low, Normal, High, Critical',
+    ),
     "a node without GPUs": (["--node", "a="], '"" is no size; write a number with a unit, such as 10Gi or 1843Mi'),
     "a GPU of no size": (["--gpu", "12Gi,0"], '"0" is no memory; write a size such as 12Gi'),
     "a mode that is none": (
@@ -198,6 +202,18 @@ def test_bad_usage_is_one_line_and_exit_code_2(
     assert told.startswith("arbiter plan: argument --")
     assert told.endswith(f": {sentence}; see arbiter plan --help\n")
     assert told.count("\n") == 1
+
+
+def test_the_charts_cap_holds_in_namespaces_without_their_own(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    manifests = write(capped("default", "High"), pod("a", inline(priority="High")))
+    assert main(["plan", "-f", manifests, "--max-priority", "Low"]) == 0
+    manifests = write(allocation())
+    assert main(["plan", "-f", manifests, "--max-priority", "Normal"]) == 0
+    assert main(["plan", "-f", manifests, "--max-priority", "Low"]) == 2
+    assert capsys.readouterr().err.endswith(
+        ": GpuAllocation default/chat: priority Normal is above Low, the highest of namespace default; "
+        f"ask for less, or have its label {A}/max-priority raised.\n"
+    )
 
 
 def test_a_node_that_is_there_twice(capsys: pytest.CaptureFixture[str]) -> None:
