@@ -105,7 +105,7 @@ class Demand:
         if self.levels:
             level = self._level(quality)
             return level.quality, level.vram
-        rounded = _THOUSANDTHS[_thousandths(quality)]
+        rounded = _THOUSANDTHS[thousandths(quality)]
         if self.floor == self.full or self.is_fixed:
             return rounded, max(self.floor, self.full // MIB * MIB)
         size, unit = self._memory_ratio(rounded)
@@ -129,7 +129,7 @@ class Demand:
         Never below the floor, whatever `vram` and `at_most` are.
         """
         lowest = _thousandths_up(self.minimum)
-        highest = _thousandths(self.maximum if at_most is None else min(at_most, self.maximum))
+        highest = thousandths(self.maximum if at_most is None else min(at_most, self.maximum))
         qualities = range(lowest, max(lowest, highest) + 1)
         best = self.published(_THOUSANDTHS[qualities[-1]])
         if best[1] <= vram:
@@ -169,7 +169,7 @@ NO_POLICY = DemandDefaults()
 
 def round_down(quality: Fraction) -> Fraction:
     """Quality in whole thousandths, not above `quality`."""
-    return Fraction(_thousandths(quality), 1000)
+    return Fraction(thousandths(quality), 1000)
 
 
 def format_quality(quality: Fraction) -> str:
@@ -274,13 +274,14 @@ def _round_up(quality: Fraction) -> Fraction:
     return Fraction(_thousandths_up(quality), 1000)
 
 
-def _thousandths(quality: Fraction) -> int:
+def thousandths(quality: Fraction) -> int:
+    """How many whole thousandths a quality has."""
     numerator, denominator = quality.as_integer_ratio()
     return numerator * 1000 // denominator
 
 
 def _thousandths_up(quality: Fraction) -> int:
-    return -_thousandths(-quality)
+    return -thousandths(-quality)
 
 
 def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, names: FieldNames) -> tuple[Level, ...]:

@@ -230,39 +230,36 @@ class Placement:
         return -spare if self._strategy is Strategy.SPREAD else spare
 
     def _least_loss(self, offers: Iterable[Offer], sort: Sort, demand: Demand) -> Choice:
-        known = sort.options.setdefault(demand, {})
-        likely = []
+        likely: list[Option] = []
         for offer in offers:
-            if offer.node not in known:
-                known[offer.node] = _options(self._nodes[offer.node], sort.alike.wish)
-            likely += [(option, offer.node) for option in known[offer.node]]
-        likely = nsmallest(SOLVED, likely, key=lambda each: (each[0].strain, each[0].spare, each[1], each[0].gpus))
-        return min((self._solved(option, node, demand) for option, node in likely), key=_rank)
+            if offer.node not in sort.options:
+                sort.options[offer.node] = _options(self._nodes[offer.node], sort.alike.wish)
+            likely += sort.options[offer.node]
+        return min((self._solved(option, demand) for option in nsmallest(SOLVED, likely)), key=_rank)
 
-    def _solved(self, option: Option, node: NodeName, demand: Demand) -> Choice:
-        if option.loss is None:
-            option.loss = loss(self._nodes[node], option.gpus, demand)
-        return Choice(node=node, gpus=option.gpus, loss=option.loss, spare=option.spare)
+    def _solved(self, option: Option, demand: Demand) -> Choice:
+        lost = loss(self._nodes[option.node], option.gpus, demand)
+        return Choice(node=option.node, gpus=option.gpus, loss=lost, spare=option.spare)
 
 
 def _options(node: NodeLoad, wish: Wish) -> list[Option]:
     """What a node has where somebody gives way, the least strain first."""
     gpus = [gpu for gpu in node.gpus if gpu.floor >= wish.floor]
     if wish.gpus == 1:
-        options = [_option((gpu,), wish) for gpu in gpus]
-        return sorted(options, key=lambda option: (option.strain, option.spare, option.gpus))
+        return sorted([_option(node, (gpu,), wish) for gpu in gpus])
     chosen = linked(
         gpus, wish.gpus, rank=lambda gpu: (gpu.spare(wish) < 0, gpu.strain(wish), gpu.spare(wish), gpu.uuid)
     )
-    return [_option(chosen, wish)]
+    return [_option(node, chosen, wish)]
 
 
-def _option(gpus: tuple[GpuLoad, ...], wish: Wish) -> Option:
+def _option(node: NodeLoad, gpus: tuple[GpuLoad, ...], wish: Wish) -> Option:
     """`spare` is that of the GPU where somebody has to give way most."""
     return Option(
-        gpus=tuple(gpu.uuid for gpu in gpus),
         strain=sum(gpu.strain(wish) for gpu in gpus),
         spare=min(gpu.spare(wish) for gpu in gpus),
+        node=node.room.name,
+        gpus=tuple(gpu.uuid for gpu in gpus),
     )
 
 

@@ -10,13 +10,17 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from arbiter.demand import Demand
-from arbiter.equilibrium import Equilibrium
 from arbiter.ids import GpuUuid, OwnerUid
 from arbiter.placement.rooms import GpuRoom, Newcomer, NodeRoom
 from arbiter.policy import Policy
+from arbiter.workload import Priority
+
+KEPT_LOSSES = 256
+"""From how many on a node's losses are all worked out anew once it changes."""
 
 _NOBODY: Mapping[OwnerUid, int] = Counter()
 _ANY = frozenset[str]()
+_WEIGHTS = tuple(int(priority.quality_multiplier * 1000) for priority in Priority)
 
 
 class Wish(NamedTuple):
@@ -30,7 +34,7 @@ class Wish(NamedTuple):
     @classmethod
     def of(cls, demand: Demand) -> "Wish":
         """What of a demand matters to a GPU."""
-        weight = 0 if demand.is_fixed else _weight(demand)
+        weight = 0 if demand.is_fixed else weight_of(demand)
         return cls(floor=demand.floor, full=demand.full, gpus=demand.gpu_count, weight=weight)
 
 
@@ -76,7 +80,7 @@ class GpuLoad:
         for member in gpu.members:
             if member.gives_way:
                 wanted += member.demand.full
-                weight += _weight(member.demand)
+                weight += weight_of(member.demand)
             else:
                 room -= member.demand.full if member.held is None else member.held
         share = None if policy.pressure_threshold == 1 else policy.pressure_threshold
@@ -128,13 +132,22 @@ def _used_first(room: int, share: Fraction | None) -> int:
     return room * share.numerator // share.denominator
 
 
-def _weight(demand: Demand) -> int:
-    return int(demand.priority.quality_multiplier * 1000)
+def weight_of(demand: Demand) -> int:
+    """How much its quality counts, in thousandths."""
+    return _WEIGHTS[demand.priority.level]
 
 
 def _lost(room: int, wanted: int, weight: int) -> float:
     """Quality lost in all, in thousandths, where everybody gets the same part of what is wanted."""
     return 0.0 if wanted <= room else weight * (1 - max(room, 0) / wanted)
+
+
+class Newcomers(NamedTuple):
+    """Those with this demand who take these GPUs, of those that are solved together."""
+
+    together: tuple[GpuUuid, ...]
+    gpus: tuple[GpuUuid, ...]
+    demand: Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +163,10 @@ class NodeLoad:
     floors: tuple[int, ...]
     idle: tuple[int, ...]
     owners: frozenset[OwnerUid]
-    solved: dict[tuple[GpuUuid, ...], Equilibrium] = field(default_factory=dict)
-    """Equilibria as they are now, by the GPUs that were solved together."""
+    worths: dict[tuple[GpuUuid, ...], int] = field(default_factory=dict)
+    """Quality of the members as it is now, weighted, by the GPUs that were solved together."""
+    losses: dict[Newcomers, Fraction] = field(default_factory=dict)
+    """What newcomers would cost, as far as somebody asked."""
 
     @classmethod
     def of(cls, room: NodeRoom, *, before: "NodeLoad | None" = None) -> "NodeLoad":
@@ -164,6 +179,8 @@ class NodeLoad:
             [known.get(id(gpu)) or GpuLoad.of(gpu, policy=room.policy, unit=room.unit) for gpu in room.gpus],
             key=lambda load: load.uuid,
         )
+        same = {gpu.uuid for gpu in room.gpus if id(gpu) in known}
+        worths, losses = (before.worths, before.losses) if before and same else ({}, {})
         return cls(
             room=room,
             gpus=tuple(gpus),
@@ -171,6 +188,10 @@ class NodeLoad:
             floors=tuple(sorted([gpu.floor for gpu in gpus], reverse=True)),
             idle=tuple(sorted([gpu.idle for gpu in gpus])),
             owners=frozenset([owner for gpu in gpus for owner in gpu.owners]),
+            worths={together: worth for together, worth in worths.items() if same.issuperset(together)},
+            losses={who: loss for who, loss in losses.items() if same.issuperset(who.together)}
+            if len(losses) < KEPT_LOSSES
+            else {},
         )
 
     @property

@@ -5,10 +5,10 @@ Imports the standard library only.
 
 from fractions import Fraction
 
-from arbiter.demand import Demand
-from arbiter.equilibrium import Equilibrium, Member, solve
+from arbiter.demand import Demand, thousandths
+from arbiter.equilibrium import Member, solve
 from arbiter.ids import GpuUuid, PodUid
-from arbiter.placement.load import NodeLoad
+from arbiter.placement.load import Newcomers, NodeLoad, weight_of
 from arbiter.placement.rooms import GpuRoom
 
 _NEWCOMER = PodUid("")
@@ -17,18 +17,31 @@ _NEWCOMER = PodUid("")
 def loss(node: NodeLoad, gpus: tuple[GpuUuid, ...], demand: Demand) -> Fraction:
     """Quality that a newcomer on these GPUs lacks and its neighbours lose, weighted by priority."""
     coupled = _coupled(node, gpus)
-    members = {member.uid: member for gpu in coupled for member in gpu.members}
     names = tuple(gpu.uuid for gpu in coupled)
-    if names not in node.solved:
-        node.solved[names] = _solve(node, coupled, tuple(members.values()))
-    before = node.solved[names].targets
-    newcomer = Member(uid=_NEWCOMER, demand=demand, gpus=gpus)
-    after = _solve(node, coupled, (*members.values(), newcomer)).targets
-    lost = demand.priority.quality_multiplier * (demand.maximum - (after[_NEWCOMER].quality or 0))
-    for uid, member in members.items():
-        drop = (before[uid].quality or Fraction(0)) - (after[uid].quality or Fraction(0))
-        lost += member.demand.priority.quality_multiplier * drop
-    return lost
+    newcomers = Newcomers(names, gpus, demand)
+    known = node.losses.get(newcomers)
+    if known is None:
+        members = tuple({member.uid: member for gpu in coupled for member in gpu.members}.values())
+        if names not in node.worths:
+            node.worths[names] = _worth(node, coupled, members)
+        newcomer = Member(uid=_NEWCOMER, demand=demand, gpus=gpus)
+        wished = weight_of(demand) * thousandths(demand.maximum)
+        lost = node.worths[names] + wished - _worth(node, coupled, (*members, newcomer))
+        known = node.losses[newcomers] = Fraction(lost, 1000 * 1000)
+    return known
+
+
+def _worth(node: NodeLoad, gpus: list[GpuRoom], members: tuple[Member, ...]) -> int:
+    """The quality that these members get, in thousandths, weighted by priority in thousandths; held ones get none."""
+    capacities = {gpu.uuid: max(0, gpu.usable - gpu.reserved) for gpu in gpus}
+    targets = solve(capacities, members, node.room.policy).targets
+    return sum(
+        [
+            weight_of(member.demand) * thousandths(quality)
+            for member in members
+            if (quality := targets[member.uid].quality) is not None
+        ]
+    )
 
 
 def _coupled(node: NodeLoad, gpus: tuple[GpuUuid, ...]) -> list[GpuRoom]:
@@ -39,8 +52,3 @@ def _coupled(node: NodeLoad, gpus: tuple[GpuUuid, ...]) -> list[GpuRoom]:
         here = (member for gpu in node.room.gpus if gpu.uuid in reached for member in gpu.members)
         grown = reached.union(*(member.gpus for member in here))
     return [gpu for gpu in node.room.gpus if gpu.uuid in reached]
-
-
-def _solve(node: NodeLoad, gpus: list[GpuRoom], members: tuple[Member, ...]) -> Equilibrium:
-    capacities = {gpu.uuid: max(0, gpu.usable - gpu.reserved) for gpu in gpus}
-    return solve(capacities, members, node.room.policy)

@@ -7,10 +7,8 @@ from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
-from fractions import Fraction
 from typing import NamedTuple
 
-from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, OwnerUid
 from arbiter.placement.load import NodeLoad, Wish
 
@@ -58,14 +56,13 @@ class Offer(NamedTuple):
     places: tuple[int, ...]
 
 
-@dataclass(slots=True, kw_only=True)
-class Option:
-    """GPUs of one node with room for the floor; `loss` is exact, once it was asked for."""
+class Option(NamedTuple):
+    """GPUs of one node with room for the floor; smaller is better."""
 
-    gpus: tuple[GpuUuid, ...]
     strain: float
     spare: int
-    loss: Fraction | None = None
+    node: NodeName
+    gpus: tuple[GpuUuid, ...]
 
 
 class Alike(NamedTuple):
@@ -125,13 +122,13 @@ class Sort:
     """Newcomers that are alike, and what nodes have for them.
 
     `changed` are the nodes that were not looked at since they changed, as far as changes were told: those up to number
-    `told`. `options` by demand are those of nodes that were among the best.
+    `told`. `options` are those of nodes that were among the best.
     """
 
     alike: Alike
     told: int = 0
     changed: set[NodeName] = field(default_factory=set)
-    options: dict[Demand, dict[NodeName, list[Option]]] = field(default_factory=dict)
+    options: dict[NodeName, list[Option]] = field(default_factory=dict)
     _offers: dict[NodeName, Offer] = field(default_factory=dict)
     _ordered: list[Offer] = field(default_factory=list)
 
@@ -178,5 +175,4 @@ class Sort:
 
     def _outdate(self, name: NodeName) -> None:
         self.changed.add(name)
-        for options in self.options.values():
-            options.pop(name, None)
+        self.options.pop(name, None)

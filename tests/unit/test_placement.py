@@ -249,6 +249,22 @@ def test_what_is_solved_does_not_grow_with_the_cluster(solves: list[Equilibrium]
     assert len(solves) == 2 * SOLVED
 
 
+def test_a_change_on_one_gpu_costs_no_work_on_another(solves: list[Equilibrium]) -> None:
+    coupled = member("wide", demand(20, 10, gpu_count=2), "c", "d")
+    before = node("n", *(gpu(name, 24, member(name, demand(20, 10), name)) for name in "ab"))
+    before = replace(before, gpus=(*before.gpus, gpu("c", 24, coupled), gpu("d", 24, coupled)))
+    placement = Placement()
+    placement.put(before)
+    placement.choose(Newcomer(demand=CHAT))
+    assert {tuple(solved.prices) for solved in solves} == {("a",), ("b",), ("c", "d")}
+    solves.clear()
+
+    changed = replace(before.gpus[3], members=(coupled, member("more", demand(4, 2), "d")))
+    placement.put(replace(before, gpus=(*before.gpus[:3], changed)))
+    placement.choose(Newcomer(demand=CHAT))
+    assert {tuple(solved.prices) for solved in solves} == {("c", "d")}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_not_solved_would_hardly_be_better(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(seed)
