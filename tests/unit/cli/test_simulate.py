@@ -121,7 +121,7 @@ def test_a_drawing_without_matplotlib_says_how_to_get_it(
 
 
 def test_an_interrupt_ends_it_without_a_word(trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
-    path = trace()
+    path = trace(HEADER + "p-0,1,1,1,1,\n")  # forty thousand of these arrive, a thousand times
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     assert main(["simulate", path, "--seeds", "1000", "--until", "1000", "--jobs", "1"]) == 130
