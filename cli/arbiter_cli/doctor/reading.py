@@ -26,6 +26,7 @@ from arbiter_cli.doctor.kinds import (
     Secret,
     WebhookConfiguration,
 )
+from arbiter_cli.doctor.latency import quantile
 from arbiter_cli.doctor.rights import RIGHTS, Right
 from arbiter_cli.kinds import OPERATOR
 from arbiter_cli.snapshot import read_snapshot
@@ -34,11 +35,19 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api.crds import manifests
 from arbiter_kube.api.objects import Lease, Pod
 from arbiter_kube.api.resources import LEASES, PODS
-from arbiter_kube.client import ApiError, Forbidden, NotFound, UnreadableError
+from arbiter_kube.client import ApiError, Forbidden, NotFound, Unreachable, UnreadableError
 
 T = TypeVar("T")
 
 _TRIALS = 3
+
+_EXTENDERS = "app.kubernetes.io/part-of=arbiter,app.kubernetes.io/component=scheduler"
+
+_METRICS_PORT = 8080
+"""Of every process of ours in a pod."""
+
+_POD_ANSWERS_WITHIN = 2.0
+"""Seconds: an API server that cannot reach pods asks for longer than anybody wants to wait."""
 
 _UNANSWERED = "failed calling webhook"
 """What the API server says of a webhook that it cannot reach."""
@@ -65,6 +74,7 @@ async def read_facts(access: Access, *, namespace: str) -> Facts:
         crds=crds if isinstance(crds, Unread) else _compared(crds),
         lease=await _try(_lease(access, namespace)),
         deployments=await _try(client.list(SETS, namespace=namespace, within=within)),
+        filter_p99=await _try(_filter_p99(access, namespace)),
         webhook=webhook,
         trial=await _try(_trial(access)),
         certificates=_certificates(webhook, secrets),
@@ -107,6 +117,25 @@ async def _lease(access: Access, namespace: str) -> Lease | None:
         return await access.client.get(LEASES, OPERATOR, namespace=namespace, within=access.within)
     except NotFound:
         return None
+
+
+async def _filter_p99(access: Access, namespace: str) -> float | None:
+    """Of all replicas together: only that beside the leading kube-scheduler is asked."""
+    pods = await access.client.list(
+        PODS,
+        namespace=namespace,
+        label_selector=_EXTENDERS,
+        field_selector="status.phase=Running",
+        within=access.within,
+    )
+    within = min(access.within, _POD_ANSWERS_WITHIN)
+    asked = (access.client.ask_pod(pod.key, port=_METRICS_PORT, path="/metrics", within=within) for pod in pods)
+    try:
+        texts = [answer.decode() for answer in await asyncio.gather(*asked)]
+        return quantile(texts, "arbiter_extender_request_seconds", share=0.99, verb="filter")
+    # No answer of a pod is none of the API server.
+    except (Unreachable, ValueError) as error:
+        raise UnreadableError(f"the extender's metrics cannot be read: {error}") from error
 
 
 async def _webhook(access: Access) -> WebhookConfiguration | None:

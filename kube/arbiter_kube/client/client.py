@@ -292,6 +292,17 @@ class KubeClient:
         )
         await self._transport.send(request, within=within)
 
+    async def ask_pod(self, pod: ObjectKey, *, port: int, path: str, within: float = TIMEOUT) -> bytes:
+        """What a pod answers to a GET of `path` on `port`, asked by the API server, which needs the right pods/proxy.
+
+        Raises:
+            Forbidden: that right is missing.
+            ApiError: the pod does not answer, or with a refusal.
+        """
+        proxy = PODS.path(namespace=pod.namespace, name=f"{pod.name}:{port}", subresource="proxy")
+        request = Request(action=f"ask pods {pod}", method=HTTPMethod.GET, path=proxy + path)
+        return await self._transport.send(request, within=within)
+
     async def page(
         self,
         resource: Resource[T],

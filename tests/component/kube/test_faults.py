@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.resources import NODES
 from arbiter_kube.client import ApiError, KubeClient, Reflector, ReflectorTiming, TooManyRequests, Unreachable
 from arbiter_kube.client.client import Selection
@@ -127,6 +128,15 @@ async def test_a_read_survives_a_broken_api_server() -> None:
     async with answering(plain("broken", 500), plain("restarting", 503), NODE) as (client, queries):
         assert (await client.get(NODES, "n")).name == "n"
         assert len(queries) == 3
+
+
+async def test_a_pod_is_asked_by_way_of_the_api_server() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.path)
+
+    async with answering(answer) as (client, _):
+        asked = await client.ask_pod(ObjectKey("team-a", "chat"), port=8080, path="/metrics")
+        assert asked == b"/api/v1/namespaces/team-a/pods/chat:8080/proxy/metrics"
 
 
 async def test_a_call_ends_when_its_time_is_over() -> None:

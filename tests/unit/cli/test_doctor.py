@@ -61,6 +61,7 @@ def healthy(**changes: Any) -> Facts:
         crds=CRDS,
         lease=lease(),
         deployments=(deployment("operator", ready=2, wanted=2), deployment("scheduler", ready=1, wanted=1)),
+        filter_p99=0.003,
         webhook=webhook(),
         trial=TRIAL,
         certificates=(IN_A_YEAR,),
@@ -81,7 +82,7 @@ def test_an_installation_that_is_as_it_should_be() -> None:
         "ok    4 admission policies guard what Arbiter writes\n"
         "ok    5 priority classes\n"
         "ok    QualityPolicy default: mode Adaptive\n"
-        "ok    arbiter-scheduler 1/1: every pod of its own was looked at, 1 waits for room\n"
+        "ok    arbiter-scheduler 1/1, filter p99 3ms: every pod of its own was looked at, 1 waits for room\n"
         "ok    service accounts have every right that they use\n"
         "ok    agents 1/1\n"
         "ok    agents and this command are 0.1.0\n"
@@ -90,6 +91,11 @@ def test_an_installation_that_is_as_it_should_be() -> None:
         "ok    GPUs 1/1 healthy\n"
         "14 checks, 0 failed"
     )
+
+
+@pytest.mark.parametrize("unknown", [None, Unread("you may not")])
+def test_the_pace_of_the_scheduler_is_left_out_where_nobody_tells_it(unknown: Unread | None) -> None:
+    assert "ok    arbiter-scheduler 1/1: every pod" in as_text(judged(healthy(filter_p99=unknown))).plain
 
 
 def test_for_machines() -> None:
