@@ -22,7 +22,7 @@ KUBERNETES ?=
 TAG        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check soak fuzz binaries cluster-up cluster-down image manifests docs reference crds protos lock clean
+.PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check dashboards dashboard-pictures soak fuzz binaries cluster-up cluster-down image manifests docs reference crds protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ gpu-check: ## Try the NVML backend, and two processes with real memory, on this 
 
 screens: $(READY) ## Take pictures of arbiter top, explain and doctor on a local cluster (needs Linux and root)
 	@$(BIN)/python -m hack.screens
+
+dashboards: $(READY) ## Write the chart's dashboards from hack/dashboards
+	@$(BIN)/python -m hack.dashboards
+
+dashboard-pictures: $(READY) binaries ## Draw the dashboards for docs/, from a Prometheus that watches two minutes (takes 3)
+	@$(BIN)/python -m tests.component.monitoring.pictures
 
 soak: $(READY) binaries ## Run the long tests: 1,000 kubelets, 40 containers, 2,000 lives on a real node [SOAK_LIVES=200], ...
 	@ARBITER_AWAY_SECONDS=60 $(BIN)/pytest -q -k away tests/component/extender/test_outages.py

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from arbiter.ids import GpuUuid, NodeName
-from arbiter.transitions import GrantStatus
+from arbiter.transitions import GrantState, GrantStatus
 from arbiter_deviceplugin.gpunode import NodeFacts, undated_conditions
 from arbiter_deviceplugin.monitor import measured_use, offenders
 
@@ -33,6 +33,14 @@ for _result in ("registered", "failed"):
 for _result in ("released", "refused"):
     STARTS_HELD.labels(_result)
 
+_OF_A_GPU = (
+    "Memory of a GPU: usable, floors (promised), granted (told to containers), held (what they may still hold), "
+    "used (measured)."
+)
+_OF_A_POD = (
+    "Memory of a GPU that a pod asks for (full, floor), was told (granted), may still hold (held) and uses (used)."
+)
+
 
 class NodeCollector(Collector):
     """The node's GPUs and who has what of them, as it is when somebody asks; what is gone is not told any more."""
@@ -53,7 +61,7 @@ class NodeCollector(Collector):
         yield self._offenders(facts)
 
     def _memory(self, facts: NodeFacts) -> GaugeMetricFamily:
-        family = GaugeMetricFamily("arbiter_gpu_vram_bytes", "Memory of a GPU.", labels=["node", "gpu", "state"])
+        family = GaugeMetricFamily("arbiter_gpu_vram_bytes", _OF_A_GPU, labels=["node", "gpu", "state"])
         for gpu in facts.reading.gpus:
             here = [status for status in facts.grants if gpu.uuid in status.gpus]
             pods = [pod for status in here if (pod := facts.pods.get(status.uid))]
@@ -88,7 +96,7 @@ class NodeCollector(Collector):
     def _shares(self, facts: NodeFacts) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             "arbiter_pod_vram_bytes",
-            "Memory of a GPU that a pod asks for, has and uses.",
+            _OF_A_POD,
             labels=["node", "gpu", "namespace", "pod", "state"],
         )
         # A pod that is gone may still hold what its successor of the same name waits for: their sum is one series.
@@ -105,7 +113,7 @@ class NodeCollector(Collector):
     def _states(self, facts: NodeFacts) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             "arbiter_grant_state",
-            "Where a container stands with its memory; always 1.",
+            f"Where a container stands with its memory ({', '.join(GrantState)}); always 1.",
             labels=["node", "namespace", "pod", "state"],
         )
         for labels in {(*status.name.split("/", 1), status.state): None for status in facts.grants}:

@@ -1,4 +1,4 @@
-"""Kubernetes, etcd and Helm, built once from their Go modules into the cache: no prebuilt binary is fetched.
+"""Kubernetes, etcd, Helm and Prometheus, built once from Go modules into the cache: no prebuilt binary is fetched.
 
 The versions are those of hack/binaries/*/go.mod. Imports `errors`, `paths` and `progress`.
 """
@@ -20,7 +20,9 @@ from hack.cluster.progress import Progress
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 HELM = "helm"
-ALL = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", HELM)
+CLUSTER = (*CONTROL_PLANE, "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", HELM)
+PROMETHEUS, PROMTOOL = "prometheus", "promtool"
+ALL = (*CLUSTER, PROMETHEUS, PROMTOOL)
 
 _MODULES = REPOSITORY / "hack" / "binaries"
 KUBERNETES_VERSION: str = re.findall(r"k8s\.io/kubernetes v(\S+)", (_MODULES / "kubernetes" / "go.mod").read_text())[0]
@@ -39,7 +41,7 @@ def directory() -> Path:
     return cache() / "k8s" / KUBERNETES_VERSION
 
 
-def check(names: Iterable[str] = ALL) -> None:
+def check(names: Iterable[str] = CLUSTER) -> None:
     """Raises CannotRunError when a binary is missing and could not be built. Changes nothing."""
     missing = _missing(names)
     if missing and _go() is None and not _go_can_be_had():
@@ -48,7 +50,7 @@ def check(names: Iterable[str] = ALL) -> None:
         )
 
 
-def ensure(names: Iterable[str] = ALL, progress: Progress | None = None) -> Path:
+def ensure(names: Iterable[str] = CLUSTER, progress: Progress | None = None) -> Path:
     """Builds the binaries that are not in the cache yet and returns the directory that holds them.
 
     Each appears under its name only when it is whole. Processes that ask at the same time wait for one another.
@@ -85,20 +87,23 @@ def _only_one_builder(progress: Progress) -> Iterator[None]:
 
 
 def _build(name: str, label: str, *, go: str, progress: Progress) -> None:
-    module, package, flags = _recipe(name)
+    module, package, flags, tags = _recipe(name)
     unfinished = directory() / f".{name}.unfinished"
     log = directory() / f"{name}.log"
-    command = [go, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(unfinished), package]
+    command = [go, "build", "-trimpath", "-tags", tags, "-ldflags", f"-s -w {flags}", "-o", str(unfinished), package]
     progress.say(f"building {label}")
     _run_and_tell(command, cwd=_MODULES / module, log=log, label=label, progress=progress)
     unfinished.rename(directory() / name)
     log.unlink()
 
 
-def _recipe(name: str) -> tuple[str, str, str]:
-    """Returns the module's folder, the package to build, and its linker flags."""
+def _recipe(name: str) -> tuple[str, str, str, str]:
+    """Returns the module's folder, the package to build, its linker flags and its build tags."""
     if name == "etcd":
-        return "etcd", "go.etcd.io/etcd/server/v3", ""
+        return "etcd", "go.etcd.io/etcd/server/v3", "", ""
+    if name in (PROMETHEUS, PROMTOOL):
+        # Targets are named one by one: no cloud's service discovery, which is most of what there is to compile.
+        return "prometheus", f"github.com/prometheus/prometheus/cmd/{name}", "", "remove_all_sd"
     major, minor, _ = KUBERNETES_VERSION.split(".")
     numbers = {"Major": major, "Minor": minor}
     if name == HELM:
@@ -109,11 +114,11 @@ def _recipe(name: str) -> tuple[str, str, str]:
             for part, number in numbers.items()
         }
         versions[f"{_HELM_MODULE}/internal/version.version"] = f"v{_HELM_VERSION}"
-        return "helm", f"{_HELM_MODULE}/cmd/helm", _linker_flags(versions)
+        return "helm", f"{_HELM_MODULE}/cmd/helm", _linker_flags(versions), ""
     versions = {"gitVersion": f"v{KUBERNETES_VERSION}", **{f"git{part}": number for part, number in numbers.items()}}
     package = "k8s.io/component-base/version"
     flags = _linker_flags({f"{package}.{key}": value for key, value in versions.items()})
-    return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags
+    return "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags, ""
 
 
 def _linker_flags(variables: Mapping[str, str]) -> str:

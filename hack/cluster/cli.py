@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--without-arbiter", action="store_true", help="the bare cluster")
     commands.add_parser("down", help="remove it and all that it made")
     commands.add_parser("prepare", help="only install and build what is missing for it")
-    commands.add_parser("binaries", help="only build Kubernetes, etcd and Helm, and print where they are")
+    commands.add_parser("binaries", help="only build Kubernetes, etcd, Helm and Prometheus, and print where they are")
     return main_parser
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "prepare":
                 prepare(Progress())
             case _:
-                print(binaries.ensure())
+                print(binaries.ensure(binaries.ALL))
     except (SizeError, CannotRunError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -33,7 +33,15 @@ CHOICES: dict[str, dict[str, Any]] = {
         "crds": {"keep": False},
         "policy": {"mode": "LlmFirst", "minimumQuality": {"llm": 0.3}, "shrinkGrace": "20s"},
         "webhook": {"excludedNamespaces": ["ci"]},
-        "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+        "metrics": {
+            "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "rules": {
+                "enabled": True,
+                "labels": {"release": "prometheus"},
+                "runbookUrl": "https://docs.example.com/arbiter/runbooks",
+            },
+        },
+        "grafana": {"dashboards": {"enabled": True, "annotations": {"grafana_folder": "GPUs"}}},
         "devicePlugin": {
             "runtimeClassName": "nvidia",
             "privileged": True,

@@ -20,7 +20,7 @@ from tests.component.chart.support import CHOICES, containers, of_kind, pod_spec
 
 RELEASES = ("1.32", "1.33", "1.34", "1.35", "1.36")
 PROCESSES = {"operator", "extender", "device-plugin"}
-OF_OTHERS = {"QualityPolicy", "PodMonitor", "Certificate", "Issuer"}
+OF_OTHERS = {"QualityPolicy", "PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
 """Kinds of custom resources, which Kubernetes' own schemas do not have."""
 CLUSTER_WIDE = {
     "ClusterRole",
