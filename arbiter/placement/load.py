@@ -199,7 +199,7 @@ class NodeLoad:
         """The node but for names and owners: what it has for a newcomer follows from that, and who is expected."""
         idle = self.room.idle
         gpus = [
-            (gpu.usable, gpu.floor, gpu.room, gpu.wanted, gpu.weight, gpu.share, gpu.links and self.places(gpu.links))
+            (gpu.floor, gpu.room, gpu.wanted, gpu.weight, gpu.share, gpu.links and self.places(gpu.links))
             for gpu in self.gpus
         ]
         return self.room.model, None if idle is None else idle.cpu, tuple(gpus)

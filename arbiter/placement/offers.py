@@ -12,8 +12,8 @@ from typing import NamedTuple
 from arbiter.ids import GpuUuid, NodeName, OwnerUid
 from arbiter.placement.load import NodeLoad, Wish
 
-REMEMBERED = 1 << 16
-"""Bids, and looks of nodes that are no more, that are kept at most."""
+REMEMBERED = 1 << 14
+"""Bids, and shapes of nodes that are no more, that are kept at most: 2 kB for a shape of eight GPUs, 30 MB in all."""
 
 FEW = 16
 """One in so many offers may change one by one; where it is more, all are sorted anew."""
