@@ -104,6 +104,7 @@ class ClusterCollector(Collector):
             labels=["namespace", "pod"],
         )
         for known in self._cluster.unbound():
-            if known.seen.scheduler_name == SCHEDULER_NAME and not known.seen.terminating:
+            is_ours = known.seen.scheduler_name == SCHEDULER_NAME and not known.seen.terminating
+            if is_ours and not known.raw.is_gated:
                 family.add_metric([known.seen.namespace, known.seen.name], known.seen.created_at)
         return family

@@ -44,7 +44,7 @@ def waiting(
     pod: Pod, seen: GpuPod, *, allocation: GpuAllocation | None, policy: QualityPolicySpec | None
 ) -> Waiting | None:
     """The pod as one that waits for our scheduler to find room; None where it does not."""
-    if seen.node or seen.finished or seen.terminating or seen.scheduler_name != SCHEDULER_NAME:
+    if seen.node or seen.finished or seen.terminating or pod.is_gated or seen.scheduler_name != SCHEDULER_NAME:
         return None
     if not any(condition.type == "PodScheduled" and condition.status == "False" for condition in pod.status.conditions):
         return None

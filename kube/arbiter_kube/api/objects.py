@@ -267,6 +267,11 @@ class Pod(_Object, frozen=True, kw_only=True):
         """Whether somebody deleted it; its containers may still run."""
         return self.metadata.deletion_timestamp is not None
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether somebody, a queue perhaps, holds it back from every scheduler."""
+        return any(one.type == "PodScheduled" and one.reason == "SchedulingGated" for one in self.status.conditions)
+
     def container(self, name: str) -> Container | None:
         """The container of that name, init containers left out."""
         return next((container for container in self.spec.containers if container.name == name), None)

@@ -9,6 +9,7 @@ from arbiter_kube.api import SCHEDULER_NAME, VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.gpuallocation import GpuAllocationStatus
 from arbiter_kube.api.gpunode import GpuNode
+from arbiter_kube.api.objects import Condition
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.metrics import ClusterCollector
 from tests.unit.operator.builders import allocation, gpu_pod, on_node, report, target
@@ -18,12 +19,15 @@ PRICES = {(NodeName("gpu-1"), GpuUuid("GPU-0")): 0.356}
 
 
 def reduced() -> Cluster:
-    """chat-0 is told 0.904 and has applied it; chat-1 waits."""
+    """chat-0 is told 0.904 and has applied it; chat-1 waits, and a queue holds chat-2 back."""
     cluster = filled()
     node, waits = ready_node(), pod("chat-1", node=None)
     cluster.node_applied(replace(node, status=replace(node.status, allocatable={VRAM_RESOURCE: "12"})))
     created = replace(waits.metadata, creation_timestamp=datetime.fromtimestamp(1_700_000_000, UTC))
     cluster.pod_applied(replace(waits, metadata=created, spec=replace(waits.spec, scheduler_name=SCHEDULER_NAME)))
+    gated, held = pod("chat-2", node=None), Condition(type="PodScheduled", status="False", reason="SchedulingGated")
+    spec, status = replace(gated.spec, scheduler_name=SCHEDULER_NAME), replace(gated.status, conditions=(held,))
+    cluster.pod_applied(replace(gated, spec=spec, status=status))
     told = a.target_annotations(target("0.904", 9256)) | {a.GPUS: "GPU-0"}
     cluster.pod_applied(pod(version=2, **{key.partition("/")[2]: value for key, value in told.items()}))
     status = report(on_node(gpu_pod(), 9256, quality=0.904)).model_dump(by_alias=True)

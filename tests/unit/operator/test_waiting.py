@@ -44,6 +44,9 @@ def test_a_pod_that_kube_scheduler_refused_waits() -> None:
 NOT_WAITING: dict[str, Any] = {
     "one that is bound": {"pod": gpu_pod()},
     "one that nobody tried to place yet": {"conditions": ()},
+    "one that a queue holds back": {
+        "conditions": (Condition(type="PodScheduled", status="False", reason="SchedulingGated"),)
+    },
     "one that is over": {"pod": gpu_pod("big", node=None, finished=True)},
     "one that is leaving": {"pod": gpu_pod("big", node=None, terminating=True)},
 }
