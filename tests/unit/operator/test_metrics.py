@@ -26,8 +26,8 @@ def reduced() -> Cluster:
     created = replace(waits.metadata, creation_timestamp=datetime.fromtimestamp(1_700_000_000, UTC))
     cluster.pod_applied(replace(waits, metadata=created, spec=replace(waits.spec, scheduler_name=SCHEDULER_NAME)))
     gated, held = pod("chat-2", node=None), Condition(type="PodScheduled", status="False", reason="SchedulingGated")
-    spec, status = replace(gated.spec, scheduler_name=SCHEDULER_NAME), replace(gated.status, conditions=(held,))
-    cluster.pod_applied(replace(gated, spec=spec, status=status))
+    spec, behind = replace(gated.spec, scheduler_name=SCHEDULER_NAME), replace(gated.status, conditions=(held,))
+    cluster.pod_applied(replace(gated, spec=spec, status=behind))
     told = a.target_annotations(target("0.904", 9256)) | {a.GPUS: "GPU-0"}
     cluster.pod_applied(pod(version=2, **{key.partition("/")[2]: value for key, value in told.items()}))
     status = report(on_node(gpu_pod(), 9256, quality=0.904)).model_dump(by_alias=True)
