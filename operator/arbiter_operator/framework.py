@@ -24,6 +24,9 @@ from arbiter_kube.client.health import Bind
 from arbiter_operator.admission.webhook import HANDLER, PodAdmission
 from arbiter_operator.cluster import Cluster
 
+CERTIFICATE_INTERVAL = 10.0
+"""Seconds between two looks at whether the webhook's certificate was renewed."""
+
 _DELETED = "DELETED"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -80,7 +83,11 @@ def quieten_logs() -> None:
 
 def _server(webhook: WebhookEndpoint, listening: asyncio.Event) -> kopf.WebhookServerProtocol:
     served = kopf.WebhookServer(
-        addr=webhook.bind.host, port=webhook.bind.port, certfile=webhook.certificate, pkeyfile=webhook.key
+        addr=webhook.bind.host,
+        port=webhook.bind.port,
+        certfile=webhook.certificate,
+        pkeyfile=webhook.key,
+        file_check_interval=CERTIFICATE_INTERVAL,
     )
 
     async def serve(decide: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
