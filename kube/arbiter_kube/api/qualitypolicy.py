@@ -53,7 +53,7 @@ class QualityPolicySpec(ApiModel):
     restore_interval: Duration = "10s"
     """Least mean time between two grows of one container, with two at once."""
     overdue: Literal["Wait", "Evict"] = "Wait"
-    """What becomes of a container that is overdue and only delays somebody's surplus."""
+    """What becomes of a container that keeps or takes others' bytes for longer than its grace, where no floor waits."""
     gpu_lost_after: Duration = "60s"
     """How long a GPU is unhealthy before the pods on it are evicted."""
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] | None = None
@@ -113,7 +113,7 @@ class QualityPolicyStatus(ApiModel):
     observed_generation: int | None = None
     """The generation of the spec that the status is about."""
     conditions: Conditions = Field(default_factory=list)
-    """Arbiter writes none."""
+    """InForce: whether any node follows it, and whom the others that it selects follow."""
 
 
 class QualityPolicy(ApiModel):
