@@ -13,6 +13,7 @@ from arbiter.ids import NodeName, PodUid
 from arbiter_kube.api.objects import Lease, LeaseSpec, ObjectKey, ObjectMeta, Pod
 from arbiter_kube.api.resources import LEASES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import (
+    ApiError,
     Conflict,
     Forbidden,
     Invalid,
@@ -53,6 +54,14 @@ async def test_a_list_keeps_to_its_selectors(client: KubeClient, namespace: str)
         await make_pod(client, namespace, name, labels={"app": app})
     pods = await client.list(PODS, namespace=namespace, label_selector="app=chat", field_selector="metadata.name!=b")
     assert [pod.metadata.name for pod in pods] == ["a"]
+
+
+async def test_the_api_server_is_asked_for_the_pods_port_and_refuses_one_without_address(
+    client: KubeClient, namespace: str
+) -> None:
+    pod = await make_pod(client, namespace)
+    with pytest.raises(ApiError, match=r"BadRequest: address not allowed$"):
+        await client.ask_pod(pod.key, port=8080, path="/metrics", within=2)
 
 
 @pytest.mark.parametrize(
