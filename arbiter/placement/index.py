@@ -173,7 +173,7 @@ class Placement:
             changed = changed & among
         if changed:
             self._kept -= sort.size
-            sort.take([(name, self._offer(self._nodes[name], alike)) for name in changed])
+            sort.take([(name, self._offer(self._nodes[name], sort)) for name in changed])
             self._kept += sort.size
             self._drop_oldest()
         return sort
@@ -182,8 +182,13 @@ class Placement:
         while self._kept > OFFERS and len(self._sorts) > 1:
             self._kept -= self._sorts.pop(next(iter(self._sorts))).size
 
-    def _offer(self, node: NodeLoad, alike: Alike) -> Offer | None:
+    def _offer(self, node: NodeLoad, sort: Sort) -> Offer | None:
+        alike = sort.alike
         wish, cpu, owner = alike
+        if wish.gpus == 1 and not owner and node.by_spare and (self._mix is None or self._mix.by_gpu):
+            offer = self._roomy_alone(node, sort)
+            if offer is not None:
+                return offer
         if not node.has_room(wish.gpus, wish.floor, cpu=cpu):
             return None
         name = node.room.name
@@ -196,6 +201,19 @@ class Placement:
                 self._bids.keep(name, alike, known)
             bid = known
         return Offer(bid.rank, name, bid.places)
+
+    def _roomy_alone(self, node: NodeLoad, sort: Sort) -> Offer | None:
+        """What `_roomy` says of most nodes and newcomers, in a part of its time: a new sort asks every node."""
+        floor, full, _, _ = sort.alike.wish
+        ranks = sort.alone[node.room.model]
+        roomy = [(spare, place) for spare, largest, place in node.by_spare if spare >= full and largest >= floor]
+        if not roomy:
+            return None
+        for spare, place in roomy:
+            if spare not in ranks:
+                ranks[spare] = Rank(Tier.ROOMY, 0, self._score(node, (node.gpus[place],), sort.alike), 0)
+        rank, place = min([(ranks[spare], place) for spare, place in roomy])
+        return Offer(rank, node.room.name, (place,))
 
     def _bid(self, node: NodeLoad, alike: Alike) -> Bid:
         wish, owner = alike.wish, alike.owner

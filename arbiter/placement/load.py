@@ -155,11 +155,14 @@ class NodeLoad:
     """One node: its GPUs by uuid, the floors that fit on them, largest first, and what is idle on each, least first.
 
     `distinct` are the first of those GPUs that a newcomer who wants one and is nobody's replica cannot tell apart.
+    `by_spare` are those that differ where it keeps its full size: bytes left beside everybody's full sizes, the largest
+    floor, and which GPU it is. There are none where the node's CPU or policy matters too.
     """
 
     room: NodeRoom
     gpus: tuple[GpuLoad, ...]
     distinct: tuple[GpuLoad, ...]
+    by_spare: tuple[tuple[int, int, int], ...]
     floors: tuple[int, ...]
     idle: tuple[int, ...]
     owners: frozenset[OwnerUid]
@@ -181,9 +184,12 @@ class NodeLoad:
         )
         same = {gpu.uuid for gpu in room.gpus if id(gpu) in known}
         worths, losses = (before.worths, before.losses) if before and same else ({}, {})
+        plain = room.idle is None and all(gpu.share is None for gpu in gpus)
+        places = {(gpu.room - gpu.wanted, gpu.floor): place for place, gpu in reversed([*enumerate(gpus)]) if plain}
         return cls(
             room=room,
             gpus=tuple(gpus),
+            by_spare=tuple([(*key, place) for key, place in places.items()]),
             distinct=tuple({(gpu.room, gpu.wanted, gpu.weight, gpu.floor): gpu for gpu in reversed(gpus)}.values()),
             floors=tuple(sorted([gpu.floor for gpu in gpus], reverse=True)),
             idle=tuple(sorted([gpu.idle for gpu in gpus])),

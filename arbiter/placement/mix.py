@@ -83,6 +83,8 @@ class Mix:
     def __init__(self, weights: Mapping[Kind, float], *, step: int) -> None:
         self._weights = weights
         self._step = step
+        self.by_gpu = all(kind.gpus == 1 for kind in weights)
+        """Whether, where CPU is not known, a GPU's worsening depends on no other GPU."""
         self._rows: dict[str, _Rows] = {}
         self._unusable_by: dict[tuple[str, int | None, tuple[int, ...]], float] = {}
         self._taken: dict[tuple[str, int, int], float] = {}

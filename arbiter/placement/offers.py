@@ -4,6 +4,7 @@ Imports the standard library only.
 """
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -122,13 +123,15 @@ class Sort:
     """Newcomers that are alike, and what nodes have for them.
 
     `changed` are the nodes that were not looked at since they changed, as far as changes were told: those up to number
-    `told`. `options` are those of nodes that were among the best.
+    `told`. `options` are those of nodes that were among the best. `alone` are the ranks of single GPUs, by model and
+    bytes left at full sizes, where nothing else matters.
     """
 
     alike: Alike
     told: int = 0
     changed: set[NodeName] = field(default_factory=set)
     options: dict[NodeName, list[Option]] = field(default_factory=dict)
+    alone: defaultdict[str, dict[int, Rank]] = field(default_factory=lambda: defaultdict(dict))
     _offers: dict[NodeName, Offer] = field(default_factory=dict)
     _ordered: list[Offer] = field(default_factory=list)
 
