@@ -42,6 +42,7 @@ CHANGES = min(2000, BOUND)
 WAITING = min(1000, 2 * NODES)
 ROUNDS = 1 if LARGE else 3
 TURNS = 20
+PATIENCE = 300.0
 
 ALL, BEST = FilterAnswer.ALL, FilterAnswer.BEST
 
@@ -64,7 +65,7 @@ class Bench:
             self.stop()
             self.extenders[answer].start()
             self.answer = answer
-            self.run(self.extenders[answer].ready())
+            self.run(self.extenders[answer].ready(within=PATIENCE))
         return self.extenders[answer]
 
     def stop(self) -> None:

@@ -35,16 +35,16 @@ PATIENCE = 30.0
 Json = Any  # what kube-scheduler's JSON holds
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], what: str) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], what: str, *, within: float = PATIENCE) -> T:
     """What `look` finds once it finds something, asked again and again."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             while True:
                 if (found := await look()) is not None:
                     return found
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"No {what} within {PATIENCE:g} s.") from None
+        raise AssertionError(f"No {what} within {within:g} s.") from None
 
 
 def free_port() -> int:
@@ -77,12 +77,12 @@ class Extender:
                 stderr=subprocess.STDOUT,
             )
 
-    async def ready(self) -> "Extender":
+    async def ready(self, *, within: float = PATIENCE) -> "Extender":
         async def look() -> bool | None:
             status, _ = await self.get(f"http://{self.health}/readyz")
             return True if status == 200 else None
 
-        await eventually(look, f"ready extender; its log:\n{self.log.read_text()}")
+        await eventually(look, f"ready extender; its log:\n{self.log.read_text()}", within=within)
         return self
 
     @property
