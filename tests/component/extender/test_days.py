@@ -7,7 +7,7 @@ import pytest
 from arbiter.ids import NodeName
 from arbiter_kube.api import SCHEDULER_NAME, VRAM_RESOURCE
 from arbiter_kube.api.resources import NODES, PODS
-from tests.component.extender.support import Extender, Site, eventually, where
+from tests.component.extender.support import PATIENCE, Extender, Site, eventually, where
 from tests.unit.extender.builders import a_pod
 
 pytestmark = pytest.mark.usefixtures("scheduler")
@@ -31,7 +31,7 @@ async def test_forty_pods_at_once_are_bound_once_each_though_the_extender_is_kil
         await site.wake()
         return True if (await site.places()).total() == 40 else None
 
-    await eventually(all_bound, "forty bound pods")
+    await eventually(all_bound, "forty bound pods", within=2 * PATIENCE)
     places = await site.places()
     assert all(len(gpus) == 1 for _, gpus in places)
     assert max(places.values()) <= 12, "floors of 2 units on GPUs of 24"

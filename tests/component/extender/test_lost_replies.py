@@ -86,20 +86,21 @@ async def test_killed_between_the_soft_hold_and_the_bind_it_chooses_again(
 
 
 async def test_of_many_binds_a_few_are_under_way_at_a_time(distant: Extender, lossy: LossyApi, site: Site) -> None:
-    node = await site.add_node("24Gi", "24Gi", "24Gi")
-    pods = [
-        await site.add_pod(a_pod(f"image-{number}").sizes(full="1Gi", floor="1Gi")) for number in range(3 * AT_ONCE)
-    ]
+    node = await site.add_node("24Gi", "24Gi")
+    names = [f"image-{number}" for number in range(2 * AT_ONCE)]
+    pods = [await site.add_pod(a_pod(name).sizes(full="1Gi", floor="1Gi")) for name in names]
     await distant.knows(node)
-    under_way: list[int] = [0]
+    under_way, enough = [0], asyncio.Event()
 
-    async def take_a_while() -> bool:
+    async def wait_for_others() -> bool:
         under_way.append(under_way[-1] + 1)
-        await asyncio.sleep(0.1)
+        if under_way[-1] == AT_ONCE:
+            enough.set()
+        await enough.wait()
         under_way.append(under_way[-1] - 1)
         return ARRIVES
 
-    lossy.reply = take_a_while
+    lossy.reply = wait_for_others
     assert {*await asyncio.gather(*(distant.bind(pod, node) for pod in pods))} == {""}
     assert max(under_way) == AT_ONCE
 
