@@ -16,7 +16,7 @@ from arbiter_cli.groups import Candidate, Group, Request
 from arbiter_operator.waiting import shortage
 
 MOST_PODS = 2000
-"""More than this find no place in a plan: it would take minutes, and nobody would read it."""
+"""More than this find no place in a plan: it would take long, and nobody would read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
