@@ -122,7 +122,7 @@ lock: ## Resolve requirements/*.txt anew from pyproject.toml
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements/runtime.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --custom-compile-command 'make lock' pyproject.toml --group dev --extra plot --output-file requirements/dev.txt
+	  --custom-compile-command 'make lock' pyproject.toml --group dev --extra cli --extra plot --output-file requirements/dev.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' --group image --output-file requirements/image.txt
 	@build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -17,7 +17,7 @@ from hack.cluster import images, packages
 from hack.cluster.chart import CHART
 from hack.cluster.command import run
 from hack.cluster.errors import CannotRunError, ClusterError, CommandError
-from hack.cluster.paths import REPOSITORY, cache
+from hack.cluster.paths import REPOSITORY, cache, digest_of
 from hack.cluster.progress import Progress
 
 VERSION = next(
@@ -25,7 +25,11 @@ VERSION = next(
 )
 ARCHIVE = REPOSITORY / "build" / "image" / "arbiter.tar"
 
+_SOURCES = ("Containerfile", "pyproject.toml", "README.md", "LICENSE")
+_PACKAGES = ("arbiter", "kube", "extender", "deviceplugin", "operator", "cli")
+_KEPT = 4
 _STORAGE = cache() / "buildah"
+_STAGES = {stage: f"localhost/arbiter-{stage}:latest" for stage in ("packages", "runtime")}
 _BUILD_SECONDS = 900.0
 _PROBE_SECONDS = 20.0
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -41,15 +45,43 @@ def build(name: str, progress: Progress) -> str:
     """
     tool = next((tool for tool in ("docker", "podman") if _works(tool)), None)
     if tool is None:
-        return f"{name} is in {build_archive(name, progress)}; nodes import it with: ctr -n k8s.io images import FILE"
+        build_archive(name, ARCHIVE, progress)
+        return f"{name} is in {ARCHIVE}; nodes import it with: ctr -n k8s.io images import FILE"
     progress.say(f"building {name} with {tool}")
     command = [tool, "build", "--quiet", f"--tag={name}", f"--file={REPOSITORY / 'Containerfile'}", str(REPOSITORY)]
     run(command, seconds=_BUILD_SECONDS)
     return f"{name} is in {tool}'s store; send it to your registry with: {tool} push"
 
 
-def build_archive(name: str, progress: Progress) -> Path:
-    """Builds the image with buildah and returns the archive, which has docker's format.
+def content_tag() -> str:
+    """Returns the version with a digest of all that the image is made of: another tag for each content."""
+    paths = [REPOSITORY / name for name in _SOURCES]
+    paths += [path for name in _PACKAGES for path in (REPOSITORY / name).rglob("*") if path.suffix != ".pyc"]
+    paths += (REPOSITORY / "requirements").iterdir()
+    files = (path for path in paths if path.is_file())
+    return f"{VERSION}-{digest_of(files, root=REPOSITORY, beside=images.python_base().name)}"
+
+
+def ensure_archive(progress: Progress) -> Path:
+    """Returns the archive of the image `arbiter:` with `content_tag()`, which is built unless the cache has it.
+
+    Raises:
+        CannotRunError, CommandError: as `build_archive`.
+    """
+    tag = content_tag()
+    archive = cache() / "images" / f"arbiter-{tag}.tar"
+    if not archive.exists():
+        build_archive(f"arbiter:{tag}", archive, progress)
+    # The latest used are kept: several checkouts take turns.
+    archive.touch()
+    known = sorted(archive.parent.glob("arbiter-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in known[_KEPT:]:
+        old.unlink(missing_ok=True)
+    return archive
+
+
+def build_archive(name: str, archive: Path, progress: Progress) -> None:
+    """Builds the image with buildah into an archive, which has docker's format.
 
     Raises:
         CannotRunError: buildah, or what makes its base, is missing and cannot be installed from here.
@@ -61,18 +93,20 @@ def build_archive(name: str, progress: Progress) -> Path:
     images.ensure_python_base(progress)
     base = f"localhost/python:{images.python_base().name.split('.')[0]}"
     _STORAGE.mkdir(parents=True, exist_ok=True)
-    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
     # The store is shared by all checkouts: none removes what another is about to read.
     with tempfile.TemporaryDirectory() as directory, (_STORAGE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _ensure_base(base, Path(directory))
-        progress.say(f"building {name} with buildah (some minutes the first time)")
-        _build_upon(base, name, Path(directory))
-        ARCHIVE.unlink(missing_ok=True)
-        _buildah("push", "--quiet", name, f"docker-archive:{ARCHIVE}:{name}")
-        # Its layers are in the archive; those of the packages stay, with the stage that installed them.
-        _buildah("rmi", "--force", name)
-    return ARCHIVE
+        progress.say(f"building {name} with buildah (a minute or two the first time)")
+        # Under names of their own, pruning leaves the layers that the next build begins with.
+        for stage, built in _STAGES.items():
+            _build_upon(base, Path(directory), f"--tag={built}", f"--target={stage}")
+        unfinished = archive.with_suffix(".unfinished")
+        unfinished.unlink(missing_ok=True)
+        _buildah("push", "--quiet", _STAGES["runtime"], f"docker-archive:{unfinished}:{name}")
+        unfinished.rename(archive)
+        _buildah("rmi", "--prune")
 
 
 def _works(tool: str) -> bool:
@@ -94,11 +128,11 @@ def _ensure_base(base: str, directory: Path) -> None:
     _buildah("build", "--quiet", f"--tag={base}", f"--file={directory / 'Containerfile'}", context)
 
 
-def _build_upon(base: str, name: str, directory: Path) -> None:
+def _build_upon(base: str, directory: Path, *flags: str) -> None:
     settings = directory / "pip.conf"
     settings.write_text(_pip_settings())
     _buildah(
-        *("build", "--quiet", "--layers", f"--tag={name}", f"--build-arg=PYTHON_IMAGE={base}"),
+        *("build", "--quiet", "--layers", f"--build-arg=PYTHON_IMAGE={base}", *flags),
         # Packages come from where this machine's pip gets them.
         f"--volume={settings}:/etc/pip.conf:ro",
         f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro",

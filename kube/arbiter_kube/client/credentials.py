@@ -1,8 +1,8 @@
 """Where the API server is and how to prove who asks.
 
 A service account needs a few lines of our own. A kubeconfig file goes through the `kubernetes` package: it knows the
-credential plugins of managed clusters, which is what that dependency is here for. It is imported only then, since it
-costs half a second and 40 MB.
+credential plugins of managed clusters, which is what that dependency, an extra, is here for. It is imported only then,
+since it costs half a second and 40 MB.
 """
 
 import asyncio
@@ -103,14 +103,20 @@ def from_kubeconfig(path: Path | None, *, context: str | None = None) -> Credent
     """Those of a kubeconfig file's context, the current one unless named; None for the usual places.
 
     Raises:
-        CredentialsError: there is no such file, or it is no kubeconfig.
+        CredentialsError: there is no such file, or it is no kubeconfig, or what reads it is not installed.
     """
-    from kubernetes.client import Configuration  # noqa: PLC0415 - costs 40 MB, not needed in the cluster
-    from kubernetes.config import (  # noqa: PLC0415 - the same
-        ConfigException,
-        list_kube_config_contexts,
-        load_kube_config,
-    )
+    try:
+        from kubernetes.client import Configuration  # noqa: PLC0415 - costs 40 MB, not needed in the cluster
+        from kubernetes.config import (  # noqa: PLC0415 - the same
+            ConfigException,
+            list_kube_config_contexts,
+            load_kube_config,
+        )
+    except ModuleNotFoundError as error:
+        raise CredentialsError(
+            "There is no service account here, and the package kubernetes, which reads kubeconfig files, is not "
+            "installed; install it with: pip install 'arbiter[cli]'"
+        ) from error
 
     where = path or os.environ.get("KUBECONFIG") or "~/.kube/config"
     configuration = Configuration()
