@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hack import journal
@@ -22,9 +21,9 @@ _GROUP = "/apis/arbiter.infernum.io/v1alpha1"
 
 
 class NotSeenError(Exception):
-    """Something did not happen in time; the text names the component whose log tells why."""
+    """Something did not happen in time; the text names the component that tells why, `log` is what it printed."""
 
-    def __init__(self, text: str, *, log: Path) -> None:
+    def __init__(self, text: str, *, log: str) -> None:
         super().__init__(text)
         self.log = log
 

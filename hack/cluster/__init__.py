@@ -2,5 +2,6 @@
 
 From the bottom: `errors`, `paths`, `progress`, `command`, `probe`; what is got once: `packages`, `binaries`, `images`;
 `pki`, `kubeconfig`, `process`; `controlplane` (etcd and API server, on loopback by itself); the parts of a cluster:
-`netns`, `cgroups`, `gpus`, `node`, `installation` (Arbiter's processes); `preflight`, `cluster`, `cli`.
+`netns`, `cgroups`, `gpus`, `node`; `chart` and `installation` (Arbiter by its chart, with the image of `hack.image`);
+`preflight`, `cluster`, `cli`.
 """

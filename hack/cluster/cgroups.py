@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from hack.cluster.errors import ComponentError
 
 _REMOVE_SECONDS = 10.0
 _ROOT = Path("/sys/fs/cgroup")
+# Of the processor, beside others on this machine: without it all pods together would count as much as one process.
+_CPU_SHARES, _CPU_WEIGHT = 16384, 1600
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
 
@@ -29,18 +32,22 @@ def roots(name: str) -> list[Path]:
 def processes(name: str) -> Iterator[int]:
     """Yields the pids in the cgroup `name` and below, some of them more than once."""
     for root in roots(name):
-        for path in root.rglob("cgroup.procs"):
+        for path in _from_below(root):
             # A cgroup or its last process may vanish at any time.
             with contextlib.suppress(OSError):
-                yield from map(int, path.read_text().split())
+                yield from map(int, (path / "cgroup.procs").read_text().split())
 
 
 def remove(name: str) -> None:
     """Removes the cgroup `name` and all below, whose processes have ended; raises ComponentError where they stay."""
     for root in roots(name):
-        below = [path for path in root.rglob("*") if path.is_dir()]
-        for path in (*sorted(below, reverse=True), root):
+        for path in _from_below(root):
             _remove_one(path)
+
+
+def _from_below(root: Path) -> list[Path]:
+    """The cgroups below and at `root`, the deeper ones first; os.walk does not mind those that vanish meanwhile."""
+    return [Path(directory) for directory, _, _ in os.walk(root, topdown=False)]
 
 
 def _remove_one(path: Path) -> None:
@@ -48,6 +55,8 @@ def _remove_one(path: Path) -> None:
     while path.exists():
         try:
             path.rmdir()
+        except FileNotFoundError:
+            return
         except OSError as error:
             # A process that was killed leaves its cgroup some time later.
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
@@ -64,6 +73,7 @@ def _create_v1(path: Path) -> None:
     for level in reversed([path, *path.parents][:-1]):
         for file in ("cpuset.cpus", "cpuset.mems"):
             (_ROOT / "cpuset" / level / file).write_text((_ROOT / "cpuset" / file).read_text())
+        (_ROOT / "cpu" / level / "cpu.shares").write_text(str(_CPU_SHARES))
 
 
 def _create_v2(path: Path) -> None:
@@ -73,3 +83,5 @@ def _create_v2(path: Path) -> None:
             offered = (_ROOT / level / "cgroup.controllers").read_text().split()
             enabled = " ".join(f"+{name}" for name in _V2_CONTROLLERS if name in offered)
             (_ROOT / level / "cgroup.subtree_control").write_text(enabled)
+    for level in (path, *path.parents[:-1]):
+        (_ROOT / level / "cpu.weight").write_text(str(_CPU_WEIGHT))

@@ -1,4 +1,7 @@
-"""Arbiter's Helm chart: what it renders to, for clusters and for processes outside of pods. Imports `binaries`."""
+"""Arbiter's Helm chart: helm, and what the chart renders to for tests whose processes run outside of pods.
+
+Imports `binaries`.
+"""
 
 import base64
 import json
@@ -9,8 +12,8 @@ from typing import Any
 import yaml
 
 from hack.cluster import binaries
-from hack.cluster.command import run
-from hack.cluster.paths import REPOSITORY
+from hack.cluster.command import NO_PROXY, run
+from hack.cluster.paths import REPOSITORY, digest_of
 
 CHART = REPOSITORY / "charts" / "arbiter"
 RELEASE, NAMESPACE = "arbiter", "arbiter-system"
@@ -27,6 +30,11 @@ NAMESPACE_OBJECT: Object = {
 }
 _OF_PODS = {"ConfigMap", "DaemonSet", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Secret", "Service"}
 _RIGHTS = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+
+
+def content() -> str:
+    """Stands for what the chart is made of: another text for each content."""
+    return digest_of((path for path in CHART.rglob("*") if path.is_file()), root=CHART)
 
 
 def render(values: Mapping[str, Any] | None = None, *, flags: Iterable[str] = ()) -> list[Object]:
@@ -59,8 +67,21 @@ def with_webhook_at(url: str, objects: Iterable[Object], *, authority: bytes) ->
     ]
 
 
+def scheduler_config(kubeconfig: Path) -> str:
+    """Returns the chart's configuration of the second kube-scheduler, for one that runs alone outside a pod."""
+    (text,) = (one["data"]["scheduler.yaml"] for one in render() if one["kind"] == "ConfigMap")
+    config = yaml.safe_load(text)
+    config["clientConnection"]["kubeconfig"] = str(kubeconfig)
+    config["leaderElection"] = {"leaderElect": False}
+    return yaml.safe_dump(config, sort_keys=False)
+
+
 def helm(*arguments: str, kubeconfig: Path | None = None, stdin: str | None = None, seconds: float = _SECONDS) -> str:
     """Runs helm, which must have been built, and returns what it printed; raises CommandError."""
-    environment = {} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)}
+    environment: dict[str, str] = {}
+    if kubeconfig is not None:
+        # What helm remembers of the API server at this address may have been another cluster's.
+        cache = kubeconfig.parent / "kubectl-cache"
+        environment = {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(cache), **NO_PROXY}
     command = [str(binaries.directory() / binaries.HELM), *arguments]
     return run(command, seconds=seconds, stdin=stdin, environment=environment)

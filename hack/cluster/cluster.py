@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.cluster import binaries, cgroups, gpus, images, packages
+from hack import image
+from hack.cluster import binaries, cgroups, chart, gpus, images, packages
 from hack.cluster.command import run
 from hack.cluster.controlplane import POD_NETWORK, Component, ControlPlane, Place, Ports
 from hack.cluster.errors import ClusterError, ComponentError, SizeError
 from hack.cluster.installation import RESOURCE, Installation
-from hack.cluster.netns import NODES_MAXIMUM, Network, choose_subnet, remove_interface
+from hack.cluster.netns import INSIDE, NODES_MAXIMUM, Network, choose_subnet, remove_interface
 from hack.cluster.node import Node, node_name
 from hack.cluster.paths import REPOSITORY
 from hack.cluster.preflight import check_can_run
@@ -55,18 +56,27 @@ class Size:
 
 @dataclass(frozen=True)
 class _State:
-    """What is written down before anything else is made, so that a crash leaves nothing that cannot be found."""
+    """What is written down before anything else is made, so that a crash leaves nothing that cannot be found.
+
+    `installed` stands for the image and the chart of the installation.
+    """
 
     size: Size
     subnet: int
     complete: bool = False
+    installed: str | None = None
 
 
 def prepare(progress: Progress) -> None:
     """Installs and builds whatever a cluster needs and this machine lacks; starts nothing."""
     packages.ensure(progress)
     binaries.ensure(progress=progress)
-    images.ensure_python_base(progress)
+    image.ensure_archive(progress)
+
+
+def arbiter_images(directory: Path, progress: Progress) -> list[Path]:
+    """Returns the archives of the images that the chart names: Arbiter's with `content_tag`, and kube-scheduler's."""
+    return [image.ensure_archive(progress), images.scheduler_image(directory)]
 
 
 class Cluster:
@@ -85,8 +95,8 @@ class Cluster:
 
     @property
     def components(self) -> list[str]:
-        """The names of all processes, such as `operator` and `kubelet/gpu-1`, in the order of their start."""
-        return self._processes.names()
+        """The names of all processes, such as `operator` and `kubelet/gpu-1`: the host's by their start, then pods'."""
+        return [*self._processes.names(), *self._in_pods]
 
     @property
     def control_plane(self) -> ControlPlane:
@@ -116,6 +126,8 @@ class Cluster:
     def up(self, *, nodes: int = 1, gpus: str = "12Gi", arbiter: bool = True, progress: Progress | None = None) -> None:
         """Brings the cluster up, or those of its processes that have ended; at once when all of them run.
 
+        Arbiter is installed anew where the code has changed since.
+
         Raises:
             CannotRunError: this machine cannot; nothing was changed.
             SizeError: the size makes no sense, or a cluster of another size is up.
@@ -130,8 +142,8 @@ class Cluster:
         prepare(progress)
         if not self._state_file.exists():
             self._write_state(_State(size=size, subnet=choose_subnet(int(self.name[-2:], 16))))
-        self._start(progress)
-        self._write_state(_State(size=size, subnet=self._state.subnet, complete=True))
+        installed = self._start(progress)
+        self._write_state(_State(size=size, subnet=self._state.subnet, complete=True, installed=installed))
 
     def down(self) -> bool:
         """Removes all that `up` made, also what it left half made; returns whether there was anything."""
@@ -148,20 +160,29 @@ class Cluster:
         return self.control_plane.kubectl(*arguments, stdin=stdin)
 
     def kill(self, component: str) -> None:
-        """Ends a component with SIGKILL and waits until it is gone."""
-        self._processes.kill(component)
+        """Ends a component with SIGKILL and waits until it is gone; in a pod, the kubelet starts it again."""
+        if component in self._in_pods:
+            self._installation.kill(component)
+        else:
+            self._processes.kill(component)
 
     def start(self, component: str) -> None:
-        """Starts a component as it was started before, unless it runs; does not wait until it is ready."""
-        self._processes.start_again(component)
+        """Starts a component as it was started before, unless it runs; does not wait until it is ready.
+
+        In a pod the kubelet does that, and this waits until it has.
+        """
+        if component in self._in_pods:
+            self._installation.wait_started(component)
+        else:
+            self._processes.start_again(component)
 
     def pause(self, component: str) -> None:
         """Stops a component where it stands; raises ComponentError if it does not run."""
-        os.kill(self._processes.pid(component), signal.SIGSTOP)
+        os.kill(self.pid(component), signal.SIGSTOP)
 
     def resume(self, component: str) -> None:
         """Lets a paused component go on."""
-        os.kill(self._processes.pid(component), signal.SIGCONT)
+        os.kill(self.pid(component), signal.SIGCONT)
 
     @contextlib.contextmanager
     def partition(self) -> Iterator[None]:
@@ -169,7 +190,7 @@ class Cluster:
 
         Packets vanish, as on a broken network: nobody is told.
         """
-        rule = ("INPUT", "-i", "lo", "-p", "tcp", "--dport", str(Ports().apiserver), "-j", "DROP")
+        rule = ("INPUT", "!", "-i", INSIDE, "-p", "tcp", "--dport", str(Ports().apiserver), "-j", "DROP")
         iptables = (*self._network.enter, "iptables", "--wait")
         run([*iptables, "--insert", *rule], seconds=_END_SECONDS)
         try:
@@ -179,11 +200,11 @@ class Cluster:
 
     def alive(self, component: str) -> bool:
         """Says whether a component runs."""
-        return self._processes.alive(component)
+        return self._installation.alive(component) if component in self._in_pods else self._processes.alive(component)
 
     def pid(self, component: str) -> int:
         """Returns the process id of a component that runs."""
-        return self._processes.pid(component)
+        return self._installation.pid(component) if component in self._in_pods else self._processes.pid(component)
 
     def ready(self, component: str) -> bool:
         """Says whether a component answers that it is ready; of those that cannot be asked, whether it runs."""
@@ -192,13 +213,15 @@ class Cluster:
                 return node.ready(self.control_plane)
         if component == "kube-apiserver":
             return self.control_plane.ready()
-        if component in self._installation.components:
+        if component in self._in_pods:
             return self._installation.ready(component)
         return self.alive(component)
 
-    def log(self, component: str) -> Path:
-        """Returns the file with a component's output."""
-        return self._processes.log(component)
+    def log(self, component: str) -> str:
+        """Returns what a component printed."""
+        if component in self._in_pods:
+            return self._installation.log(component)
+        return self._processes.log(component).read_text(errors="replace")
 
     def node_exec(self, node: str, *command: str) -> str:
         """Runs a command as on that node and returns what it printed; raises CommandError."""
@@ -222,7 +245,7 @@ class Cluster:
             stored = json.loads(self._state_file.read_text())
         except FileNotFoundError:
             raise ClusterError(f"There is no cluster in {self.directory}; make cluster-up makes one.") from None
-        return _State(size=Size(**stored["size"]), subnet=stored["subnet"], complete=stored["complete"])
+        return _State(**{**stored, "size": Size(**stored["size"])})
 
     @property
     def _network(self) -> Network:
@@ -230,9 +253,12 @@ class Cluster:
 
     @property
     def _installation(self) -> Installation:
-        return Installation(
-            control_plane=self.control_plane, network=self._network, nodes=self.nodes, processes=self._processes
-        )
+        return Installation(control_plane=self.control_plane, nodes=self.nodes)
+
+    @property
+    def _in_pods(self) -> list[str]:
+        """The components that the kubelets start, not we."""
+        return self._installation.components if self._state.size.arbiter else []
 
     def _write_state(self, state: _State) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -254,55 +280,62 @@ class Cluster:
             return False
         if self._state.size != size:
             raise SizeError(f"This cluster has {self._state.size}; for {size} run make cluster-down first.")
-        ended = [name for name in self.components if not self.alive(name)]
+        ended = [name for name in self._processes.names() if not self._processes.alive(name)]
         progress.say(f"already up, {size}" + (f"; starting again: {', '.join(ended)}" if ended else ""))
-        return not ended
+        changed = size.arbiter and self._state.installed != _installation_content()
+        return not ended and not changed
 
     def _can_be_mended(self) -> bool:
         state = self._state
         return state.complete and self._network.exists() and all(node.exists() for node in self.nodes)
 
-    def _start(self, progress: Progress) -> None:
-        """Starts all that does not run, in the order of who needs whom, at the same time where nobody does."""
+    def _start(self, progress: Progress) -> str | None:
+        """Starts all that does not run, in the order of who needs whom, at the same time where nobody does.
+
+        Returns what stands for the installation that was made.
+        """
         size = self._state.size
         if not self._network.exists():
             self._network.create(nodes=size.nodes)
         nodes, control_plane = self.nodes, self.control_plane
-        archives = self._images()
+        archives = self._images(progress)
         with ThreadPoolExecutor() as pool:
             runtimes = [pool.submit(node.start_runtime, archives) for node in nodes]
             control_plane.start()
+            self._start_proxy()
             progress.say("control plane up")
             for runtime in runtimes:
                 runtime.result()
         for node in nodes:
             self._start_node(node)
-        installation = self._installation
-        if size.arbiter:
-            installation.apply()
         for node in nodes:
             node.wait_ready(control_plane)
             progress.say(f"node {node.name} Ready")
-        self._start_proxy()
         self._wait_default_account()
-        if size.arbiter:
-            installation.start()
-            progress.say("Arbiter runs")
-            for node in nodes:
-                progress.say(f"node {node.name} offers {RESOURCE}: {installation.wait_offered(node)}")
+        return self._install(progress) if size.arbiter else None
+
+    def _install(self, progress: Progress) -> str:
+        content, installation = _installation_content(), self._installation
+        installation.install(image.content_tag())
+        progress.say("Arbiter installed")
+        for node in self.nodes:
+            progress.say(f"node {node.name} offers {RESOURCE}: {installation.wait_offered(node)}")
+        return content
 
     def _start_node(self, node: Node) -> None:
         if not node.gpus_file.exists():
+            node.gpus_file.parent.mkdir(parents=True, exist_ok=True)
             node.gpus_file.write_text(gpus.render(node.name, gpus.parse(self._state.size.gpus)))
         node.start_kubelet(self.control_plane)
 
-    def _images(self) -> list[Path]:
+    def _images(self, progress: Progress) -> list[Path]:
         directory = self.directory / "images"
-        return [
+        archives = [
             images.pause(directory),
             images.busybox(directory),
             images.engine_image(directory, _ENGINE_FILES),
         ]
+        return [*archives, *arbiter_images(directory, progress)] if self._state.size.arbiter else archives
 
     def _start_proxy(self) -> None:
         flags = (
@@ -347,3 +380,7 @@ class Cluster:
                 if marker in path.read_bytes().split(b"\0"):
                     found.add(int(path.parent.name))
         return found
+
+
+def _installation_content() -> str:
+    return f"{image.content_tag()} {chart.content()}"

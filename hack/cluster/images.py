@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.cluster import binaries
 from hack.cluster.command import program, run
 from hack.cluster.errors import CommandError
 from hack.cluster.paths import cache
 from hack.cluster.progress import Progress
 
-PAUSE = "docker.io/local/pause:1"
-BUSYBOX = "docker.io/local/busybox:1"
-ENGINE = "docker.io/local/arbiter-engine:1"
+PAUSE = "local/pause:1"
+BUSYBOX = "local/busybox:1"
+ENGINE = "local/arbiter-engine:1"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _PYTHON_SECONDS = 600
@@ -55,6 +56,14 @@ def engine_image(directory: Path, files: Mapping[str, Path]) -> Path:
     layers = [python_base().read_bytes(), _busybox_layer(), files_layer(files)]
     config = {"Entrypoint": ["python3", "-u", "/engine/engine.py"]}
     return write(directory / "engine.tar", ENGINE, layers=layers, config=config)
+
+
+def scheduler_image(directory: Path) -> Path:
+    """Writes an image of kube-scheduler under the name that the chart gives it where there is no registry."""
+    executable = _File((binaries.directory() / "kube-scheduler").read_bytes(), mode=0o755)
+    layer = _tar({"usr/local/bin/kube-scheduler": executable}, folders=("usr", "usr/local", "usr/local/bin"))
+    reference = f"kube-scheduler:v{binaries.KUBERNETES_VERSION}"
+    return write(directory / "kube-scheduler.tar", reference, layers=[layer], config={"Cmd": ["kube-scheduler"]})
 
 
 def ensure_python_base(progress: Progress) -> None:

@@ -14,7 +14,7 @@ from hack.cluster.process import Processes
 
 NODES_MAXIMUM = 200
 _HOLDER = "namespace/network"
-_INSIDE = "eth0"
+INSIDE = "eth0"  # leads to the host
 _CONTROL_PLANE_HOST, _FIRST_NODE_HOST = 2, 10
 _SECONDS = 20.0
 
@@ -51,12 +51,12 @@ class Network:
         own = Path("/proc/self/ns/net").readlink()
         holder = Path(f"/proc/{self.processes.pid(_HOLDER)}/ns/net")
         self.processes.wait(_HOLDER, "network namespace", lambda: holder.readlink() != own, seconds=_SECONDS)
-        _ip("link", "add", self.name, "type", "veth", "peer", _INSIDE, "netns", str(self.processes.pid(_HOLDER)))
+        _ip("link", "add", self.name, "type", "veth", "peer", INSIDE, "netns", str(self.processes.pid(_HOLDER)))
         _ip("address", "add", f"{self._address(1)}/24", "dev", self.name)
         _ip("link", "set", self.name, "up")
         for address in (self.control_plane, *map(self.node, range(nodes))):
-            self._inside("address", "add", f"{address}/24", "dev", _INSIDE)
-        for interface in ("lo", _INSIDE):
+            self._inside("address", "add", f"{address}/24", "dev", INSIDE)
+        for interface in ("lo", INSIDE):
             self._inside("link", "set", interface, "up")
         # The API server and kube-proxy look for a default route to know their own address.
         self._inside("route", "add", "default", "via", self._address(1))

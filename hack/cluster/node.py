@@ -3,6 +3,7 @@
 To them the node looks like a machine of its own: /var/lib, /var/log and /run are its own, the rest is the host's.
 """
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -18,13 +19,22 @@ from hack.cluster.errors import CommandError
 from hack.cluster.images import PAUSE, digest
 from hack.cluster.netns import Network
 from hack.cluster.packages import CNI_PLUGINS
-from hack.cluster.process import Processes
+from hack.cluster.process import Processes, start_time
 
 HIDDEN = ("/var/lib", "/var/log", "/run")
 KUBELET_DIRECTORY = Path("/var/lib/kubelet")
+_BUNDLES = "run/containerd/io.containerd.runtime.v2.task/k8s.io"
 _CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 _COMMAND_SECONDS = 120.0
 _READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that runs: containerd's name of it, and the host's number of its first process."""
+
+    id: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,13 @@ class Node:
 
     @property
     def gpus_file(self) -> Path:
-        """The file of its simulated GPUs."""
-        return self.directory / "gpus.yaml"
+        """The file of its simulated GPUs, where the chart has the agent look for it."""
+        return self.directory / "root" / "var" / "lib" / "arbiter" / "gpus.yaml"
+
+    @property
+    def pod_logs(self) -> Path:
+        """The directory with what its containers print, as the kubelet arranges it."""
+        return self.directory / "root" / "var" / "log" / "pods"
 
     @property
     def enter(self) -> tuple[str, ...]:
@@ -96,6 +111,8 @@ class Node:
             f"--kubeconfig={control_plane.kubeconfig(user, ['system:nodes'])}",
             f"--hostname-override={self.name}",
             f"--node-ip={self.address}",
+            # With a container its log goes, which tells why it ended.
+            "--maximum-dead-containers-per-container=100",
         )
         self.processes.start(self._kubelet, (*self.enter, *kubelet))
 
@@ -117,6 +134,31 @@ class Node:
         # containerd keeps a second reference to each image for the kubelet: its configuration's digest.
         if f"sha256:{digest(archive)}" not in self._ctr("images", "list", "--quiet").split():
             self._ctr("images", "import", str(archive))
+
+    def containers(self, namespace: str, name: str) -> list[Container]:
+        """Returns the containers of this name that run in pods of that namespace.
+
+        They are found by the files of their runtime, which are there while containerd is not.
+        """
+        wanted = {"container-type": "container", "container-name": name, "sandbox-namespace": namespace}
+        labels = {f"io.kubernetes.cri.{key}": value for key, value in wanted.items()}
+        found = []
+        for bundle in (self.directory / "root" / _BUNDLES).glob("*"):
+            # A container may vanish, or not be complete yet, while this looks at it.
+            with contextlib.suppress(OSError, ValueError):
+                if labels.items() <= json.loads((bundle / "config.json").read_text())["annotations"].items():
+                    pid = int((bundle / "init.pid").read_text())
+                    # Another process may have that number by now.
+                    if start_time(pid) is not None and bundle.name in Path(f"/proc/{pid}/cgroup").read_text():
+                        found.append(Container(bundle.name, pid))
+        return found
+
+    def container_log(self, namespace: str, name: str) -> str:
+        """Returns what the containers of this name printed, those that ended before included, oldest first."""
+        paths = sorted(self.pod_logs.glob(f"{namespace}_*/{name}/*.log"), key=lambda path: path.stat().st_mtime_ns)
+        lines = (line for path in paths for line in path.read_text(errors="replace").splitlines())
+        # The runtime writes `time stream tag text`.
+        return "".join(f"{line.split(' ', 3)[-1]}\n" for line in lines)
 
     def run(self, *command: str) -> str:
         """Runs a command as on the node and returns what it printed; raises CommandError when it fails."""
@@ -229,6 +271,8 @@ def _kubelet_config(*, address: str, cgroup: Path, certificate: Path, key: Path,
         "authorization": {"mode": "Webhook"},
         # New devices appear in the Node with the next status update: 1 s instead of 10 s.
         "nodeStatusUpdateFrequency": "1s",
+        # A container that was killed time and again is soon there again, without minutes of back-off.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         # A full disk of the person at the keyboard is no reason to evict pods or delete images.
         "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,

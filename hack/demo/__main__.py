@@ -32,8 +32,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except NotSeenError as error:
-        print(f"\nThe demo failed: {error}. The end of {error.log}:", file=sys.stderr)
-        print("\n".join(error.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]), file=sys.stderr)
+        print(f"\nThe demo failed: {error}, whose log ends:", file=sys.stderr)
+        print("\n".join(error.log.splitlines()[-_LOG_LINES:]), file=sys.stderr)
         return 1
     print(
         "\nCluster stays up: "

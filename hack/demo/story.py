@@ -3,6 +3,7 @@
 Imports the observer and the local cluster.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ MIB, GIB = 1 << 20, 1 << 30
 _BAR_WIDTH = 24
 _SETTLED_SECONDS = 8.0
 """How long the new operator is watched: the lease of the one before it lasts for 4 s, and only then does it lead."""
+_OPERATOR = ("-n", "arbiter-system", "-l", "app.kubernetes.io/component=operator")
 _MANIFESTS = ("chat", "posters", "render")
 
 
@@ -78,11 +80,9 @@ class Story:
 
     def _operator_dies(self, pods: tuple[PodView, ...]) -> None:
         _title("3  kill the operator")
-        print("   $ kill -9 (its process); start it again")
         before = self._versions(pods)
         started = time.time()
-        self._cluster.kill("operator")
-        self._cluster.start("operator")
+        self._kubectl("delete", "pod", *_OPERATOR, "--grace-period=0", "--force")
         self._observer.wait("the operator to be ready", lambda: self._ready("operator"), component="operator")
         ready = time.time() - started
         time.sleep(_SETTLED_SECONDS)
@@ -118,10 +118,14 @@ class Story:
 
     def _apply(self, name: str) -> float:
         path = self._examples / f"{name}.yaml"
-        print(f"   $ kubectl apply -f {path.parent.name}/{path.name}")
         started = time.time()
-        self._cluster.kubectl("apply", "-f", str(path))
+        self._kubectl("apply", "-f", os.path.relpath(path))
         return started
+
+    def _kubectl(self, *arguments: str) -> None:
+        """Shows the command as a person would type it, and runs it."""
+        print(f"   $ kubectl {' '.join(arguments)}", flush=True)
+        self._cluster.kubectl(*arguments)
 
     def _running(self, namespace: str, prefix: str) -> PodView:
         def running() -> PodView | None:

@@ -13,8 +13,8 @@ from arbiter_kube.api.resources import PODS
 from arbiter_kube.client.client import Selection
 from arbiter_kube.client.store import identity_of
 from hack.cluster import binaries
+from hack.cluster.chart import scheduler_config
 from hack.cluster.controlplane import ControlPlane
-from hack.cluster.installation import scheduler_config
 from hack.cluster.process import Processes
 from tests.bench.extender_site import QUEUE, Cluster, cpu_seconds
 from tests.component.extender.support import Extender, eventually

@@ -23,7 +23,7 @@ class Chronicle:
     """Journals by pod UID; `with Chronicle(cluster) as chronicle:` follows every container until the end."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._roots = [node.directory / "root" / "var" / "log" / "pods" for node in cluster.nodes]
+        self._roots = [node.pod_logs for node in cluster.nodes]
         self._files: dict[Path, TextIO] = {}
         self._steps: dict[str, list[Step]] = defaultdict(list)
         self._seen_alive: dict[str, float] = {}

@@ -62,14 +62,14 @@ def ended(cluster: Cluster) -> bool | None:
 
 def left(cluster: Cluster) -> dict[str, int]:
     """What there is of containers that are gone, counted by what it is."""
-    (node,) = cluster.nodes
+    (root,) = (node.directory / "root" for node in cluster.nodes)
     status = json.loads(cluster.kubectl("get", "gpun", NODE, "--output=json"))["status"]
     counts = {
         "grants": len(status.get("grants", [])),
         "slices": len(status.get("slices", [])),
-        "directories and sockets": entries(node.directory / "root" / "run" / "arbiter" / "containers"),
-        "records": entries(node.directory / "agent" / "records"),
-        "allocations": entries(node.directory / "agent" / "allocations"),
+        "directories and sockets": entries(root / "run" / "arbiter" / "containers"),
+        "records": entries(root / "var" / "lib" / "arbiter" / "records"),
+        "allocations": entries(root / "var" / "lib" / "arbiter" / "allocations"),
     }
     return {what: count for what, count in counts.items() if count}
 

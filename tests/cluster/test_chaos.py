@@ -167,7 +167,7 @@ def evictions(cluster: Cluster) -> set[str]:
 
 def evicted_without_cause(cluster: Cluster, chaos: Chaos) -> list[str]:
     """Who keeps to the rules is evicted for a more important newcomer only."""
-    lines = [line for line in cluster.log("operator").read_text().splitlines() if "pod evicted" in line]
+    lines = [line for line in cluster.log("operator").splitlines() if "pod evicted" in line]
     return [
         line
         for line in lines

@@ -13,6 +13,7 @@ import pytest
 from hack.cluster.cluster import Cluster
 from hack.cluster.errors import CommandError
 from hack.observe import Observer, PodView
+from tests.cluster.conftest import wait_until_free
 from tests.cluster.workloads import Workload, as_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -29,9 +30,7 @@ def quiet(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with nothing on its GPUs."""
     yield cluster
     cluster.kubectl("delete", "gpuallocations,pods", "--all", "--timeout=120s")
-    Observer(cluster).wait(
-        "all memory to be free", lambda: True if not grants(cluster) else None, component=f"device-plugin/{NODE}"
-    )
+    wait_until_free(cluster)
 
 
 def grants(cluster: Cluster) -> list[dict[str, Any]]:

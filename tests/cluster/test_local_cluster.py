@@ -21,7 +21,7 @@ kind: Pod
 metadata: {{name: on-{node}}}
 spec:
   nodeName: {node}
-  containers: [{{name: shell, image: "docker.io/local/busybox:1", command: [sh, -c, "echo from {node}; sleep 3600"]}}]
+  containers: [{{name: shell, image: "local/busybox:1", command: [sh, -c, "echo from {node}; sleep 3600"]}}]
 """
 
 

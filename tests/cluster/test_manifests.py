@@ -13,6 +13,7 @@ import pytest
 
 from hack.cluster.cluster import Cluster
 from hack.observe import Observer
+from tests.cluster.conftest import wait_until_free
 from tests.cluster.workloads import Workload
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -96,8 +97,7 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     yield cluster
     cluster.kubectl("delete", "gpuallocations,pods", "--all", "--timeout=90s")
     # Placement counts what may still be held, rightly; the plan starts from empty GPUs.
-    observer = Observer(cluster)
-    observer.wait("all bytes to be free", partial(nothing_granted, observer), component="device-plugin/gpu-1")
+    wait_until_free(cluster)
     set_mode(cluster, "Adaptive")
 
 
@@ -125,11 +125,6 @@ def set_mode(cluster: Cluster, mode: str) -> None:
     """Changes the default policy."""
     patch = json.dumps({"spec": {"mode": mode}})
     cluster.kubectl("patch", "qualitypolicy", "default", "--type=merge", f"--patch={patch}")
-
-
-def nothing_granted(observer: Observer) -> bool | None:
-    """True once no container is known on any GPU."""
-    return None if any(gpu.granted for gpu in observer.gpus()) else True
 
 
 def moves(observer: Observer, workload: Workload) -> bool | None:

@@ -7,6 +7,7 @@ import pytest
 
 from hack.cluster.cluster import Cluster
 from hack.observe import FileView, Observer
+from tests.cluster.conftest import wait_until_free
 from tests.cluster.workloads import Workload, as_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -22,6 +23,7 @@ def small(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with one GPU of 12 GiB, and nothing on it."""
     yield cluster
     cluster.kubectl("delete", "gpuallocations,pods", "--all", "--timeout=60s")
+    wait_until_free(cluster)
 
 
 def agreed(observer: Observer, workload: Workload) -> FileView:

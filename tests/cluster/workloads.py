@@ -8,7 +8,7 @@ import yaml
 from arbiter.demand import Demand, resolve
 from arbiter_kube.api.gpuallocation import GpuAllocationSpec
 
-ENGINE_IMAGE = "docker.io/local/arbiter-engine:1"
+ENGINE_IMAGE = "local/arbiter-engine:1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

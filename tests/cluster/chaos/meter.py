@@ -14,12 +14,13 @@ _SECONDS = 0.25
 
 
 class Meter:
-    """`with Meter(cluster, chronicle):` writes the nodes' files until the end."""
+    """`with Meter(cluster, chronicle):` writes the nodes' files, which are as before at the end."""
 
     def __init__(self, cluster: Cluster, chronicle: Chronicle) -> None:
         self._chronicle = chronicle
         self._files = {node.name: node.gpus_file for node in cluster.nodes}
-        self._contents = {name: yaml.safe_load(path.read_text()) for name, path in self._files.items()}
+        self._before = {name: path.read_text() for name, path in self._files.items()}
+        self._contents = {name: yaml.safe_load(text) for name, text in self._before.items()}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._measure, name="meter")
@@ -33,6 +34,8 @@ class Meter:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        for name, text in self._before.items():
+            self._write(name, text)
 
     def total(self, gpu: str) -> int:
         """The bytes of a GPU, called ``gpu-1/0``, its driver's included."""
@@ -57,9 +60,12 @@ class Meter:
                 texts = {name: yaml.safe_dump({**content, "use": use}) for name, content in self._contents.items()}
             for name in [name for name, text in texts.items() if told.get(name) != text]:
                 told[name] = texts[name]
-                unfinished = self._files[name].with_suffix(".unfinished")
-                unfinished.write_text(texts[name])
-                unfinished.rename(self._files[name])
+                self._write(name, texts[name])
+
+    def _write(self, name: str, text: str) -> None:
+        unfinished = self._files[name].with_suffix(".unfinished")
+        unfinished.write_text(text)
+        unfinished.rename(self._files[name])
 
     def _use(self) -> dict[str, int]:
         running = {

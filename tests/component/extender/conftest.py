@@ -8,9 +8,8 @@ import yaml
 
 from arbiter_kube.client import KubeClient
 from hack.cluster import binaries
-from hack.cluster.chart import rights
+from hack.cluster.chart import rights, scheduler_config
 from hack.cluster.controlplane import ControlPlane
-from hack.cluster.installation import scheduler_config
 from hack.cluster.paths import REPOSITORY
 from hack.cluster.process import Processes
 from tests.component.extender.support import Extender, LossyApi, Site

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from hack.cluster import binaries
+from hack.cluster.chart import scheduler_config
 from hack.cluster.controlplane import ControlPlane
-from hack.cluster.installation import scheduler_config
 from hack.cluster.process import Processes
 from tests.component.extender.support import Extender, LossyApi, Site, eventually, where
 from tests.unit.extender.builders import a_pod

@@ -9,13 +9,13 @@ from hack.cluster import images
 
 
 def test_an_archive_says_what_a_container_runtime_asks(tmp_path: Path) -> None:
-    archive = images.write(tmp_path / "image.tar", "docker.io/local/x:1", layers=[b"layer"], config={"Cmd": ["/x"]})
+    archive = images.write(tmp_path / "image.tar", "local/x:1", layers=[b"layer"], config={"Cmd": ["/x"]})
     layer = hashlib.sha256(b"layer").hexdigest()
     digest = images.digest(archive)
     with tarfile.open(archive) as opened:
         content = {member.name: read(opened, member.name) for member in opened}
     assert json.loads(content.pop("manifest.json")) == [
-        {"Config": f"{digest}.json", "RepoTags": ["docker.io/local/x:1"], "Layers": [f"{layer}/layer.tar"]}
+        {"Config": f"{digest}.json", "RepoTags": ["local/x:1"], "Layers": [f"{layer}/layer.tar"]}
     ]
     configuration = content.pop(f"{digest}.json")
     assert hashlib.sha256(configuration).hexdigest() == digest
