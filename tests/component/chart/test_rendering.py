@@ -130,6 +130,7 @@ def test_the_second_scheduler_always_asks_the_extender() -> None:
     assert extender["managedResources"] == [{"name": "arbiter.infernum.io/vram", "ignoredByScheduler": False}]
     # kube-scheduler scales an extender's 0..10 to 0..100; its own plugins' weights add up to 12.
     assert 10 * 10 * extender["weight"] > 100 * 12
+    assert config["podMaxBackoffSeconds"] == 2, "room that appears is used within two seconds"
     # By default 50 calls a second: hundreds of waiting pods would hold up all others.
     assert config["clientConnection"]["qps"] >= 500
 
