@@ -36,8 +36,8 @@ RUN_ON_ITS_PAGE = {
 NOT_RUN = {
     ("clusters.md", "sh"): "needs GPUs and NVIDIA's operator, or Docker and kind",
     ("monitoring.md", "sh"): "needs the Prometheus operator; the values are rendered in component/monitoring",
-    ("install.md", ""): "needs a registry; the same by component/chart/test_release.py",
-    ("operations.md", "sh"): "needs a release that was upgraded, or nodes to drain; the same by component/chart",
+    ("install.md", ""): "needs a registry; the same by cluster/test_chart.py",
+    ("operations.md", "sh"): "needs a release that was upgraded, or nodes to drain; the same by cluster/test_chart.py",
     ("performance.md", ""): "benchmarks of minutes",
     ("library.md", "sh"): "places traces that have to be fetched",
 }
