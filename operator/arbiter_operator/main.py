@@ -5,6 +5,7 @@ Every part runs until the process ends; when one fails the process does, and is 
 
 import argparse
 import asyncio
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,9 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
     async def reconcile() -> None:
         # Those that follow know as much, so that whoever leads next begins at once.
         await feed.synced()
+        # What is there by now mostly stays: looking through it again and again would hold everybody up for long.
+        gc.collect()
+        gc.freeze()
         await leadership.run(engine.run)
 
     def obstacle() -> str | None:
