@@ -5,6 +5,7 @@ The versions are those of hack/binaries/*/go.mod. Imports `errors`, `paths` and 
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -72,7 +73,22 @@ def ensure(names: Iterable[str] = CLUSTER, progress: Progress | None = None) -> 
 
 
 def _missing(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not (directory() / name).exists()]
+    return [name for name in names if not ((directory() / name).exists() and _made_of(name) == _would_be_made_of(name))]
+
+
+def _made_of(name: str) -> str:
+    record = _record(name)
+    return record.read_text() if record.exists() else ""
+
+
+def _would_be_made_of(name: str) -> str:
+    """Returns what tells builds apart: every module's version and how the binary is built."""
+    module, *recipe = _recipe(name)
+    return hashlib.sha256((_MODULES / module / "go.mod").read_bytes() + repr(recipe).encode()).hexdigest()
+
+
+def _record(name: str) -> Path:
+    return directory() / f".{name}.made-of"
 
 
 @contextlib.contextmanager
@@ -93,7 +109,9 @@ def _build(name: str, label: str, *, go: str, progress: Progress) -> None:
     command = [go, "build", "-trimpath", "-tags", tags, "-ldflags", f"-s -w {flags}", "-o", str(unfinished), package]
     progress.say(f"building {label}")
     _run_and_tell(command, cwd=_MODULES / module, log=log, label=label, progress=progress)
+    _record(name).unlink(missing_ok=True)
     unfinished.rename(directory() / name)
+    _record(name).write_text(_would_be_made_of(name))
     log.unlink()
 
 
