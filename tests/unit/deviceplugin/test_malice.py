@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,12 +105,13 @@ async def test_who_holds_every_connection_waits_alone(tmp_path: Path) -> None:
 
 async def test_a_flood_of_acknowledgements_costs_few_writes(tmp_path: Path) -> None:
     async with containers(tmp_path) as (malicious, neighbour):
+        began = time.monotonic()
         flood = [asyncio.create_task(malicious.acknowledge(revision)) for revision in range(30)]
         async with asyncio.timeout(PROMPTLY):
             assert (await neighbour.acknowledge(1)).startswith(b"HTTP/1.1 200")
         await asyncio.sleep(A_MOMENT)
 
-        assert 8 <= len(malicious.applied) <= 10
+        assert 8 <= len(malicious.applied) <= 9 + (time.monotonic() - began)
         assert neighbour.applied == [1]
         for task in flood:
             task.cancel()
@@ -118,11 +120,13 @@ async def test_a_flood_of_acknowledgements_costs_few_writes(tmp_path: Path) -> N
 
 async def test_connections_beyond_the_pace_wait(tmp_path: Path) -> None:
     async with containers(tmp_path) as (malicious, neighbour):
+        began = time.monotonic()
         asked = [asyncio.create_task(malicious.ask()) for _ in range(100)]
+        async with asyncio.timeout(PROMPTLY):
+            await asyncio.wait(asked[:40])
         assert await is_served(neighbour)
-        await asyncio.sleep(A_MOMENT)
 
-        assert 40 <= sum(task.done() for task in asked) <= 60
+        assert sum(task.done() for task in asked) <= 41 + 20 * (time.monotonic() - began)
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
