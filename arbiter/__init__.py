@@ -23,70 +23,24 @@ Errors, each of which says in one sentence what to write or do instead:
     cache.CacheError                       what a fragment cache cannot do (drawn in `cache.errors`)
     client.QualityError                    no target in this container, or its agent cannot be reached
 
-Imports the standard library only.
+Imports the standard library only, and that not before a public name is asked for: an engine that takes `arbiter.client`
+alone waits for nothing else.
 """
 
-from arbiter.cache import CacheConfig, CacheStats, CacheTier, FragmentCache
-from arbiter.calculator import QualityAllocation, QualityBudget, QualityCalculator
-from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
-from arbiter.detection import DetectionMethod, GpuDetectionResult, GpuDetector, GpuInfo, GpuVendor
-from arbiter.local.allocation import Allocation
-from arbiter.local.arbiter import Arbiter
-from arbiter.local.claim import QualityTarget
-from arbiter.local.config import ArbiterConfig
-from arbiter.local.errors import (
-    ArbiterError,
-    InsufficientMemory,
-    InsufficientQuality,
-    Internal,
-    Preempted,
-    ShuttingDown,
-    Timeout,
-)
-from arbiter.local.request import AllocationOutcome, AllocationRequest, AllocationResult
-from arbiter.local.statistics import ArbiterState, ArbiterStats
-from arbiter.memory import GpuMemoryTracker, MemoryStats
-from arbiter.workload import MemoryPressure, Priority, WorkloadType
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# The reference's name. Here it is the mode of a policy, as in the custom resource QualityPolicy, which holds more.
-from arbiter.workload import PolicyMode as QualityPolicy
+if TYPE_CHECKING:
+    from arbiter.exports import *  # noqa: F403 - the names are listed there, once
+    from arbiter.exports import __all__ as __all__
+else:
 
-__all__ = [
-    "Allocation",
-    "AllocationOutcome",
-    "AllocationRequest",
-    "AllocationResult",
-    "Arbiter",
-    "ArbiterConfig",
-    "ArbiterError",
-    "ArbiterState",
-    "ArbiterStats",
-    "CacheConfig",
-    "CacheStats",
-    "CacheTier",
-    "Coordinator",
-    "CoordinatorConfig",
-    "DetectionMethod",
-    "FragmentCache",
-    "GpuDetectionResult",
-    "GpuDetector",
-    "GpuInfo",
-    "GpuMemoryTracker",
-    "GpuVendor",
-    "InsufficientMemory",
-    "InsufficientQuality",
-    "Internal",
-    "MemoryPressure",
-    "MemoryStats",
-    "Preempted",
-    "Priority",
-    "QualityAllocation",
-    "QualityBudget",
-    "QualityCalculator",
-    "QualityPolicy",
-    "QualitySuggestion",
-    "QualityTarget",
-    "ShuttingDown",
-    "Timeout",
-    "WorkloadType",
-]
+    def __getattr__(name):
+        if name == "__all__" or not name.startswith("__"):
+            exports = import_module("arbiter.exports")
+            if name in ("__all__", *exports.__all__):
+                return getattr(exports, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return [*globals(), *__getattr__("__all__")]

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 import arbiter
 from arbiter.workload import PolicyMode
 
@@ -38,11 +40,27 @@ def test_the_policy_of_the_reference_is_the_mode_of_ours() -> None:
     ]
 
 
-def test_importing_the_library_loads_the_standard_library_only() -> None:
+def test_a_name_that_is_not_public_is_none_of_the_librarys() -> None:
+    assert set(arbiter.__all__) <= set(dir(arbiter))
+    with pytest.raises(AttributeError, match="module 'arbiter' has no attribute 'nobody'"):
+        _ = arbiter.nobody  # type: ignore[attr-defined]  # which mypy says too
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Modules that a fresh interpreter has after the statement and had not before."""
     script = (
-        "import json, sys; before = set(sys.modules); import arbiter\n"
-        "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "print(json.dumps(sorted(loaded - set(sys.stdlib_module_names))))"
+        f"import json, sys; before = set(sys.modules); {statement}; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout) == ["arbiter"]
+    return set(json.loads(done.stdout))
+
+
+def test_the_library_needs_the_standard_library_only() -> None:
+    tops = {name.partition(".")[0] for name in loaded_by("from arbiter import *")}
+    assert tops - set(sys.stdlib_module_names) == {"arbiter"}
+
+
+@pytest.mark.parametrize("module", ["arbiter", "arbiter.client", "arbiter.units"])
+def test_who_imports_one_module_of_the_library_waits_for_no_other(module: str) -> None:
+    assert {name for name in loaded_by(f"import {module}") if name.startswith("arbiter")} == {"arbiter", module}
