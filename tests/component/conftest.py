@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from hack.cluster.controlplane import ControlPlane
+from tests.support import program
+
+program.preload("arbiter_deviceplugin.main", "arbiter_extender.main")  # of which most are started
 
 
 @pytest.fixture(scope="session")

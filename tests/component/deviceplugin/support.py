@@ -4,10 +4,7 @@ import asyncio
 import json
 import os
 import secrets
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +26,7 @@ from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.resources import GPU_NODES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import KubeClient, NotFound
 from tests.component.deviceplugin.fake_kubelet import Container, FakeKubelet
+from tests.support.program import Program
 from tests.unit.extender.builders import PodBuilder
 
 PATIENCE = 45.0
@@ -171,44 +169,42 @@ class AgentProcess:
         self._node = node
         self._place = place
         self._log = place.root / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
         self.health = ""
 
     def start(self, *flags: str) -> None:
         self.health = f"127.0.0.1:{free_port()}"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *("setpriv", "--pdeathsig", "KILL", str(Path(sys.executable).parent / "arbiter"), "device-plugin"),
-                    *("--kubeconfig", str(self._kubeconfig), "--health-bind", self.health, "--node", self._node),
-                    *("--backend", "simulated", "--simulated-gpus", str(self._place.gpus)),
-                    *("--kubelet-dir", str(self._place.kubelet), "--run-dir", str(self._place.run)),
-                    *("--state-dir", str(self._place.state), "--proc-dir", str(self._place.proc)),
-                    *flags,
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self._process = Program(
+            *("device-plugin", "--kubeconfig", str(self._kubeconfig)),
+            *("--health-bind", self.health, "--node", self._node),
+            *("--backend", "simulated", "--simulated-gpus", str(self._place.gpus)),
+            *("--kubelet-dir", str(self._place.kubelet), "--run-dir", str(self._place.run)),
+            *("--state-dir", str(self._place.state), "--proc-dir", str(self._place.proc)),
+            *flags,
+            log=self._log,
+        )
 
     async def ready(self) -> None:
         await eventually(self._is_ready, "ready agent")
 
     async def _is_ready(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, f"the agent ended:\n{self.log}"
+        assert self._process.is_running, f"the agent ended:\n{self.log}"
         status, _ = await http(f"http://{self.health}/readyz")
         return status == 200
 
     def kill(self) -> None:
-        self._end(signal.SIGKILL)
+        assert self._process is not None
+        self._process.kill(patience=PATIENCE)
 
     def stop(self) -> int:
         """Asks it to end; its exit code."""
-        return self._end(signal.SIGTERM)
+        assert self._process is not None
+        return self._process.stop(patience=PATIENCE)
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.is_running
 
     def footprint(self) -> Footprint:
         assert self._process is not None
@@ -225,11 +221,6 @@ class AgentProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
-
-    def _end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(timeout=PATIENCE)
 
 
 class Engine:

@@ -4,11 +4,8 @@ import asyncio
 import io
 import json
 import secrets
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +23,7 @@ from arbiter_kube.api.annotations import FrozenDemand
 from arbiter_kube.api.objects import Event, ObjectKey, Pod
 from arbiter_kube.api.resources import EVENTS, GPU_NODES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import KubeClient, NotFound, PatchType
+from tests.support.program import Program
 from tests.unit.extender.builders import NodeBuilder, PodBuilder
 
 T = TypeVar("T")
@@ -63,19 +61,15 @@ class Extender:
         self.address = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self._kubeconfig = kubeconfig
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *("setpriv", "--pdeathsig", "KILL", str(Path(sys.executable).parent / "arbiter"), "extender"),
-                    *("--kubeconfig", str(self._kubeconfig), "--bind", self.address, "--health-bind", self.health),
-                    *self._flags,
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self._process = Program(
+            *("extender", "--kubeconfig", str(self._kubeconfig)),
+            *("--bind", self.address, "--health-bind", self.health),
+            *self._flags,
+            log=self.log,
+        )
 
     async def ready(self, *, within: float = PATIENCE) -> "Extender":
         async def look() -> bool | None:
@@ -91,16 +85,13 @@ class Extender:
         return self._process.pid
 
     def kill(self) -> None:
-        self._end(signal.SIGKILL)
+        assert self._process is not None
+        self._process.kill(patience=PATIENCE)
 
     def stop(self) -> int:
         """Asks it to end; its exit code."""
-        return self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(timeout=PATIENCE)
+        return self._process.stop(patience=PATIENCE)
 
     async def post(self, verb: str, body: Json, *, raw: bytes | None = None) -> tuple[int, Json]:
         """Status, and the answer: JSON of a 200, else text."""

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +20,7 @@ from arbiter_kube.api.objects import Event, ObjectKey, Pod
 from arbiter_kube.api.resources import EVENTS, GPU_ALLOCATIONS, GPU_NODES, NODES, PODS
 from arbiter_kube.client import KubeClient
 from hack.cluster.controlplane import ControlPlane
+from tests.support.program import Program
 
 T = TypeVar("T")
 
@@ -68,16 +66,14 @@ class Operator:
             *("--webhook-key", str(key)),
             *("--lease-duration", str(lease_duration)),
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     def replica(self, log: Path) -> "Operator":
         """Another one like it, not started."""
         return self._replica(log=log)
 
     def start(self) -> None:
-        program = str(Path(sys.executable).with_name("arbiter"))
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen([program, "operator", *self._flags], stdout=log, stderr=log)
+        self._process = Program("operator", *self._flags, log=self.log)
 
     async def ready(self) -> None:
         """Returns once it says that it is ready.
@@ -88,7 +84,7 @@ class Operator:
 
         async def look() -> bool | None:
             assert self._process is not None
-            assert self._process.poll() is None, self.log.read_text()[-4000:]
+            assert self._process.is_running, self.log.read_text()[-4000:]
             try:
                 async with session.get(f"http://{self.health}/readyz") as answer:
                     return True if answer.status == 200 else None
@@ -114,13 +110,11 @@ class Operator:
     def stop(self) -> int:
         """Asks it to end, and returns its exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE)
+        return self._process.stop(patience=PATIENCE)
 
     def kill(self) -> None:
         assert self._process is not None
-        self._process.kill()
-        self._process.wait(PATIENCE)
+        self._process.kill(patience=PATIENCE)
 
 
 @dataclass
