@@ -52,7 +52,7 @@ unit: $(READY) ## Run unit and property tests
 	@$(BIN)/pytest -q -n auto tests/unit tests/property
 
 component: $(READY) binaries ## Run tests against a real API server, scheduler and gRPC
-	@$(BIN)/pytest -q -n $(COMPONENT_WORKERS) --dist loadgroup tests/component
+	@$(BIN)/pytest -q -n $(COMPONENT_WORKERS) tests/component
 
 cluster-tests: $(READY) ## Run tests on a real cluster: API server, scheduler, kubelet, containerd
 	@$(BIN)/python -m hack.cluster prepare

@@ -1,13 +1,38 @@
 """Fixtures of the component tests: one real etcd and API server for each test process, on loopback."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from hack.cluster.controlplane import ControlPlane
 from tests.support import program
 
 program.preload("arbiter_deviceplugin.main", "arbiter_extender.main")  # of which most are started
+
+WORKERS = {"chart": 1, "cli": 1, "deviceplugin": 2, "extender": 1, "kube": 1, "operator": 1}
+"""How many of pytest-xdist's workers may share the tests of a directory, each with a control plane of its own."""
+
+
+class ByDirectory(LoadScopeScheduling):
+    """Brings the tests of a directory together, so that what they share is started once and not in every worker.
+
+    Not `--dist loadgroup`: pytest-xdist 3.8 tells its groups by a suffix to a test's id, which pytest 9.2 leaves out.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        directory = Path(nodeid.partition("::")[0]).parent.name
+        if directory not in WORKERS:
+            return nodeid
+        return f"{directory}-{crc32(nodeid.encode()) % WORKERS[directory]}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByDirectory(config, log)
 
 
 @pytest.fixture(scope="session")

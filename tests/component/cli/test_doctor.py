@@ -12,8 +12,6 @@ from hack.cluster.controlplane import ControlPlane
 from hack.cluster.paths import REPOSITORY
 from tests.component.cli.support import NAMESPACE, Arbiter
 
-pytestmark = pytest.mark.xdist_group("cli")  # one control plane for all of them
-
 
 @pytest.fixture
 def installed(control_plane: ControlPlane) -> ControlPlane:

@@ -4,14 +4,11 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-import pytest
 import yaml
 
 from arbiter_cli import candidates
 from hack.cluster.controlplane import ControlPlane
 from tests.component.cli.support import NAMESPACE, Arbiter
-
-pytestmark = pytest.mark.xdist_group("cli")  # one control plane for all of them
 
 
 def test_a_pod_is_explained(arbiter: Arbiter) -> None:

@@ -23,8 +23,6 @@ from hack.cluster.controlplane import ControlPlane
 from tests.component.cli.support import Arbiter
 from tests.component.kube.support import Cable
 
-pytestmark = pytest.mark.xdist_group("cli")  # one control plane for all of them
-
 ARBITER = Path(sys.executable).with_name("arbiter")
 
 PATIENCE = 60.0
