@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import tomllib
+from functools import cache
 
 import kubernetes_validate
 import pytest
@@ -34,6 +35,13 @@ CLUSTER_WIDE = {
 }
 
 
+@pytest.fixture
+def schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read once for each release: every object is otherwise told by schemas of 2 MB that are read anew."""
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
+
+
+@pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize("release", RELEASES)
 def test_api_servers_know_every_field(release: str) -> None:
     different = {json.dumps(one) for choice in CHOICES for one in rendered(choice) if one["kind"] not in OF_OTHERS}
