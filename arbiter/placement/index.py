@@ -25,7 +25,10 @@ SOLVED = 16
 """How many options at most are solved exactly, whatever the size of the cluster: those that the estimate puts first."""
 
 OFFERS = 200_000
-"""How many answers of nodes are kept at most, those for the latest newcomers: at 200 bytes each, 40 MB."""
+"""How much is remembered of what nodes have for newcomers, the latest ones': at 200 bytes each, 40 MB.
+
+Offers, nodes to be looked at again, options and ranks count alike; `Bids` are beside that.
+"""
 
 FEWEST = 100
 """From how many members on those who come are expected to be like those who run."""
@@ -83,9 +86,7 @@ class Placement:
             del self._changes[name]
             self._bids.remove(name)
             for sort in self._sorts.values():
-                self._kept -= sort.size
                 sort.forget(name)
-                self._kept += sort.size
             self._replaced(before, None, name=name)
 
     def _replaced(self, before: NodeLoad | None, after: NodeLoad | None, *, name: NodeName) -> None:
@@ -167,20 +168,24 @@ class Placement:
         """Newcomers of whom this much is known, with the offers of these nodes (None: all) as they are now."""
         sort = self._sorts.pop(alike, None) or Sort(alike)
         self._sorts[alike] = sort
-        sort.tell(self._changes)
+        if alike.owner is None:
+            sort.tell(self._changes)
+        else:
+            sort.tell_of(self._owned[alike.owner], self._changes)
         changed: Set[NodeName] = sort.changed
         if among is not None and len(changed) > len(among):
             changed = changed & among
         if changed:
-            self._kept -= sort.size
             sort.take([(name, self._offer(self._nodes[name], sort)) for name in changed])
-            self._kept += sort.size
-            self._drop_oldest()
+        self._count(sort)
         return sort
 
-    def _drop_oldest(self) -> None:
+    def _count(self, sort: Sort) -> None:
+        """Counts what a sort remembers anew, and drops those that nobody asked for in the longest time."""
+        before, sort.counted = sort.counted, sort.size
+        self._kept += sort.counted - before
         while self._kept > OFFERS and len(self._sorts) > 1:
-            self._kept -= self._sorts.pop(next(iter(self._sorts))).size
+            self._kept -= self._sorts.pop(next(iter(self._sorts))).counted
 
     def _offer(self, node: NodeLoad, sort: Sort) -> Offer | None:
         alike = sort.alike

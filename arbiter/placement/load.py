@@ -16,7 +16,7 @@ from arbiter.policy import Policy
 from arbiter.workload import Priority
 
 KEPT_LOSSES = 256
-"""From how many on a node's losses are all worked out anew once it changes."""
+"""From how many on a node's losses are all worked out anew."""
 
 _NOBODY: Mapping[OwnerUid, int] = Counter()
 _ANY = frozenset[str]()
@@ -169,7 +169,7 @@ class NodeLoad:
     worths: dict[tuple[GpuUuid, ...], int] = field(default_factory=dict)
     """Quality of the members as it is now, weighted, by the GPUs that were solved together."""
     losses: dict[Newcomers, Fraction] = field(default_factory=dict)
-    """What newcomers would cost, as far as somebody asked."""
+    """What newcomers would cost, as far as somebody asked; `KEPT_LOSSES` at most."""
 
     @classmethod
     def of(cls, room: NodeRoom, *, before: "NodeLoad | None" = None) -> "NodeLoad":
@@ -195,9 +195,7 @@ class NodeLoad:
             idle=tuple(sorted([gpu.idle for gpu in gpus])),
             owners=frozenset([owner for gpu in gpus for owner in gpu.owners]),
             worths={together: worth for together, worth in worths.items() if same.issuperset(together)},
-            losses={who: loss for who, loss in losses.items() if same.issuperset(who.together)}
-            if len(losses) < KEPT_LOSSES
-            else {},
+            losses={who: loss for who, loss in losses.items() if same.issuperset(who.together)},
         )
 
     @property

@@ -8,7 +8,7 @@ from fractions import Fraction
 from arbiter.demand import Demand, thousandths
 from arbiter.equilibrium import Member, solve
 from arbiter.ids import GpuUuid, PodUid
-from arbiter.placement.load import Newcomers, NodeLoad, weight_of
+from arbiter.placement.load import KEPT_LOSSES, Newcomers, NodeLoad, weight_of
 from arbiter.placement.rooms import GpuRoom
 
 _NEWCOMER = PodUid("")
@@ -27,6 +27,8 @@ def loss(node: NodeLoad, gpus: tuple[GpuUuid, ...], demand: Demand) -> Fraction:
         newcomer = Member(uid=_NEWCOMER, demand=demand, gpus=gpus)
         wished = weight_of(demand) * thousandths(demand.maximum)
         lost = node.worths[names] + wished - _worth(node, coupled, (*members, newcomer))
+        if len(node.losses) >= KEPT_LOSSES:
+            node.losses.clear()
         known = node.losses[newcomers] = Fraction(lost, 1000 * 1000)
     return known
 

@@ -20,6 +20,10 @@ FEW = 16
 """One in so many offers may change one by one; where it is more, all are sorted anew."""
 
 
+_EMPTY = 8
+"""What a sort of which nothing is known counts for."""
+
+
 class Tier(IntEnum):
     """Whether somebody has to give way."""
 
@@ -124,7 +128,7 @@ class Sort:
 
     `changed` are the nodes that were not looked at since they changed, as far as changes were told: those up to number
     `told`. `options` are those of nodes that were among the best. `alone` are the ranks of single GPUs, by model and
-    bytes left at full sizes, where nothing else matters.
+    bytes left at full sizes, where nothing else matters. `counted` is its `size` when it was counted last.
     """
 
     alike: Alike
@@ -132,13 +136,15 @@ class Sort:
     changed: set[NodeName] = field(default_factory=set)
     options: dict[NodeName, list[Option]] = field(default_factory=dict)
     alone: defaultdict[str, dict[int, Rank]] = field(default_factory=lambda: defaultdict(dict))
+    counted: int = 0
     _offers: dict[NodeName, Offer] = field(default_factory=dict)
     _ordered: list[Offer] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        """How many nodes have something."""
-        return len(self._offers)
+        """How many things it remembers, about 200 bytes each."""
+        ranks, options = sum(map(len, self.alone.values())), sum(map(len, self.options.values()))
+        return _EMPTY + len(self._offers) + len(self.changed) + ranks + options
 
     def tell(self, changes: dict[NodeName, int]) -> None:
         """`changes` has the number of each node's last change, the latest at the end."""
@@ -148,6 +154,14 @@ class Sort:
                 break
             self.told = max(self.told, changes[name])
             self._outdate(name)
+
+    def tell_of(self, own: Set[NodeName], changes: dict[NodeName, int]) -> None:
+        """The same of the sort of an owner's replicas, which need know nothing but the nodes where there are some."""
+        self.take([(name, None) for name in (self._offers.keys() | self.changed) - own])
+        for name in own:
+            if changes[name] > self.told:
+                self._outdate(name)
+        self.told = max(self.told, changes[next(reversed(changes))])
 
     def take(self, offers: Sequence[tuple[NodeName, Offer | None]]) -> None:
         """What nodes have now; None: nothing."""
@@ -167,8 +181,9 @@ class Sort:
 
     def forget(self, name: NodeName) -> None:
         """A node is gone."""
-        self._outdate(name)
-        self.take([(name, None)])
+        self.options.pop(name, None)
+        if name in self._offers or name in self.changed:
+            self.take([(name, None)])
 
     def best_first(self, among: Set[NodeName] | None) -> Iterator[Offer]:
         """The offers of these nodes (None: all)."""

@@ -17,8 +17,8 @@ from arbiter.units import slices_for
 class GpuRoom:
     """One GPU: `usable` bytes, its members, and `reserved` bytes in whole slices.
 
-    Reserved is what floors keep that are not among the members: nominated and softly held ones, and slices that the
-    kubelet still counts after a floor was lowered. `owners` are those of all whose floors are kept here, one entry
+    Reserved is what is kept for nobody among the members: floors of nominated pods, and slices that the kubelet counts
+    beyond its members' floors. `owners` are those of all whose floors are kept here, one entry
     for each; `links` the node's GPUs that it reaches directly. `arrived` are the members as the newcomers that they
     were, where more than their demands is known; it says nothing about room.
     """

@@ -1,5 +1,6 @@
 """Where a demand is placed: room in bytes and in slices, then nobody's loss, then the tightest fit."""
 
+import tracemalloc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -398,6 +399,54 @@ def test_an_owner_without_replicas_left_is_forgotten() -> None:
     placement.put(node("n", replace(gpu("a", 24, member("x", CHAT, "a")), owners=(TEAM,)), gpu("b", 48)))
     placement.put(node("n", gpu("a", 24, member("x", CHAT, "a")), gpu("b", 48)))
     assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=TEAM))) == ("a",)
+
+
+def test_what_is_remembered_does_not_grow_with_the_owners() -> None:
+    placement = Placement()
+    for number in range(300):
+        placement.put(node(f"n{number:03}", gpu(f"g{number:03}", 24)))
+    placement.choose(Newcomer(demand=CHAT))
+
+    def rolled_out(generation: int) -> None:
+        """The first replica of an owner runs, the second is placed."""
+        owner = OwnerUid(f"replica-set-{generation}")
+        there = replace(gpu("g007", 24, member("x", CHAT, "g007")), owners=(owner,))
+        placement.put(node("n007", there))
+        assert _gpus(placement.choose(Newcomer(demand=CHAT, owner=owner))) == ("g000",)
+
+    rolled_out(0)
+    tracemalloc.start()
+    for generation in range(1, 101):
+        rolled_out(generation)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown / 100 < 5_000
+
+
+def test_a_node_without_replicas_any_more_is_no_node_of_theirs() -> None:
+    placement = Placement()
+    crew = Newcomer(demand=CHAT, owner=TEAM)
+    alone, beside = gpu("a", 24, member("x", CHAT, "a")), gpu("b", 24, member("y", CHAT, "b"))
+    for owners_of_a, owners_of_b, expected in (
+        ((TEAM,), (TEAM,), ("c",)),
+        ((), (TEAM,), ("a",)),
+        ((TEAM,), (), ("b",)),
+        ((TEAM, TEAM), (TEAM,), ("c",)),
+    ):
+        placement.put(node("m", replace(alone, owners=owners_of_a)))
+        placement.put(node("n", replace(beside, owners=owners_of_b)))
+        placement.put(node("o", gpu("c", 24)))
+        assert _gpus(placement.choose(crew)) == expected
+
+
+def test_only_so_many_losses_of_a_node_are_kept(solves: list[Equilibrium], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "KEPT_LOSSES", 2)
+    placement = Placement()
+    placement.put(node("n", gpu("a", 12, member("x", CHAT, "a"))))
+    for full, solved in ((10, 2), (10, 0), (9, 1), (10, 0), (8, 1), (10, 1)):
+        solves.clear()
+        placement.choose(Newcomer(demand=demand(full, 4)))
+        assert len(solves) == solved, full
 
 
 def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
