@@ -74,6 +74,8 @@ def _floor(text: str) -> Fraction:
         floor = Fraction(0)
     if not 0 < floor <= 1:
         raise argparse.ArgumentTypeError(f'"{text}" is no part of a size; write a number above 0 up to 1, such as 0.6')
+    if 1000 % floor.denominator:
+        raise argparse.ArgumentTypeError(f'"{text}" is finer than thousandths; write three decimals, such as 0.333')
     return floor
 
 

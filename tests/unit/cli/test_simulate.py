@@ -198,6 +198,11 @@ def test_files_that_are_none_are_a_sentence(trace: Trace, tmp_path: Path, capsys
     [
         (["--elastic", "60%"], '--elastic: "60%" is no part of a size; write a number above 0 up to 1, such as 0.6'),
         (["--elastic", "0"], '--elastic: "0" is no part of a size; write a number above 0 up to 1, such as 0.6'),
+        (
+            ["--elastic", "0.3333"],
+            '--elastic: "0.3333" is finer than thousandths; write three decimals, such as 0.333',
+        ),
+        (["--elastic", "1/3"], '--elastic: "1/3" is finer than thousandths; write three decimals, such as 0.333'),
         (["--seeds", "0"], '--seeds: "0" is no whole number from 1 to 1000'),
         (["--placement", "ours,worst"], '--placement: "worst" is unknown; write one of ours, fgd, best-fit, random'),
     ],
