@@ -6,7 +6,7 @@ figures as text, and the case of its field names differs between versions.
 """
 
 from arbiter.detection.answers import Answer, Fields, answer, fields, gpu_or_problem, json_in, objects, whole, words
-from arbiter.detection.command import Ask
+from arbiter.detection.command import Ask, ToolError
 from arbiter.detection.info import GpuInfo, GpuVendor
 from arbiter.units import GIB, KIB, MIB
 
@@ -14,14 +14,20 @@ _UNITS = {"B": 1, "KB": KIB, "MB": MIB, "GB": GIB}
 
 
 def by_amd_smi(ask: Ask) -> Answer:
-    """Memory from `amd-smi metric`, names from `amd-smi static`.
+    """Memory from `amd-smi metric`, names from `amd-smi static`; cards count without their names too.
 
     Raises:
-        ToolError: it does not answer.
+        ToolError: it does not tell of memory.
     """
     metrics = _cards(json_in(ask(["amd-smi", "metric", "--mem-usage", "--json"])))
-    static = _cards(json_in(ask(["amd-smi", "static", "--asic", "--driver", "--json"])))
-    return answer(_from_amd_smi(index, fields(card), fields(static.get(index))) for index, card in metrics.items())
+    static: dict[int | None, Fields] = {}
+    problems: tuple[str, ...] = ()
+    try:
+        static = _cards(json_in(ask(["amd-smi", "static", "--asic", "--driver", "--json"])))
+    except ToolError as error:
+        problems = (f"amd-smi static, which knows the names of the GPUs, {str(error).rstrip('.')}.",)
+    told = answer(_from_amd_smi(index, fields(card), fields(static.get(index))) for index, card in metrics.items())
+    return Answer(told.gpus, told.problems + problems)
 
 
 def _cards(told: object) -> dict[int | None, Fields]:

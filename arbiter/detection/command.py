@@ -17,13 +17,17 @@ _KILL_GRACE = 1.0
 """Seconds that a killed tool may take to end; one that hangs in its driver is left to the system."""
 
 
+_LONGEST = 86400.0
+"""Seconds that a tool may take at most; waits of many days overflow what the system counts them in."""
+
+
 class ToolError(Exception):
     """A tool gave no answer that can be read; the text is a clause that says why."""
 
 
 def asking(*, timeout: float) -> Ask:
     """An `Ask` whose commands may take `timeout` seconds, all together."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + min(timeout, _LONGEST)
 
     def ask(command: Sequence[str]) -> str:
         return _output(command, deadline=deadline, timeout=timeout)

@@ -49,11 +49,18 @@ _TOOLS = (
 class GpuDetector:
     """Finds this machine's GPUs: NVIDIA's, else AMD's, else Intel's, else Apple's.
 
-    `timeout`: seconds after which a tool is killed and the next one asked. Nothing is raised: what went wrong is in
-    the result.
+    `timeout`: seconds after which a tool is killed and the next one asked; a day at most. Detection raises nothing:
+    what went wrong is in the result.
+
+    Raises:
+        ValueError: the timeout is no time.
     """
 
     timeout: float = DEFAULT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if not _is_time(self.timeout):
+            raise ValueError(f"the timeout of GPU detection is {self.timeout!r}; write seconds, such as 5.")
 
     def detect(self) -> GpuDetectionResult:
         """What the first tool tells that tells of any GPU; method None where none does. Blocks."""
@@ -72,9 +79,23 @@ class GpuDetector:
         return GpuDetectionResult(method=DetectionMethod.NONE, problems=tuple(problems))
 
     def detect_or_default(self, vram: int) -> GpuDetectionResult:
-        """As `detect`; where it finds nothing, one unknown GPU of `vram` bytes, all of them free."""
+        """As `detect`; where it finds nothing, one unknown GPU of `vram` bytes, all of them free.
+
+        Raises:
+            ValueError: no GPU has such a size.
+        """
+        if not _is_size(vram):
+            raise ValueError(f"the GPU to assume has {vram!r} bytes; write a whole number above 0.")
         found = self.detect()
         if found.gpus:
             return found
         unknown = GpuInfo(device_id=0, vendor=GpuVendor.UNKNOWN, name=UNKNOWN_GPU, vram_total=vram, vram_free=vram)
         return GpuDetectionResult(method=DetectionMethod.DEFAULT, gpus=(unknown,), problems=found.problems)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and value >= 0
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

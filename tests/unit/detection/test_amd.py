@@ -90,6 +90,13 @@ def test_amd_smi(metrics: object, statics: object, found: Answer, machine: Machi
     assert by_amd_smi(asking(timeout=30)) == found
 
 
+def test_cards_whose_names_amd_smi_cannot_tell_are_counted_all_the_same(machine: Machine) -> None:
+    machine.tool("amd-smi", {METRIC: json.dumps([metric(0, mb(16368), mb(15500))])})
+    unnamed = replace(RX_7800, name="Unknown GPU", compute_capability=None, driver_version=None)
+    problem = f"amd-smi static, which knows the names of the GPUs, failed with 64: unknown arguments: {STATIC}."
+    assert by_amd_smi(asking(timeout=30)) == Answer((unnamed,), (problem,))
+
+
 def test_warnings_on_stderr_are_no_part_of_the_answer(machine: Machine) -> None:
     machine.tool(
         "amd-smi",

@@ -71,6 +71,24 @@ def test_a_default_is_taken_only_where_nothing_is_found(machine: Machine) -> Non
     assert GpuDetector(timeout=60.0).detect_or_default(8 * GIB).method is DetectionMethod.NVIDIA_SMI
 
 
+@pytest.mark.parametrize("size", [-1, 0, 8.5, "8Gi", True])
+def test_a_default_that_no_gpu_has_is_refused_in_a_sentence(size: Any, machine: Machine) -> None:
+    with pytest.raises(ValueError, match=r"the GPU to assume has .* bytes; write a whole number above 0\."):
+        GpuDetector(timeout=60.0).detect_or_default(size)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_a_tool_may_be_waited_for_without_an_end(timeout: float, machine: Machine) -> None:
+    machine.tool("nvidia-smi", {test_nvidia.FULL: test_nvidia.TWO_CARDS})
+    assert GpuDetector(timeout=timeout).detect().gpus == (test_nvidia.H100, test_nvidia.TESLA)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5"])
+def test_a_timeout_that_is_no_time_is_refused_in_a_sentence(timeout: Any) -> None:
+    with pytest.raises(ValueError, match=r"the timeout of GPU detection is .*; write seconds, such as 5\."):
+        GpuDetector(timeout=timeout)
+
+
 @pytest.mark.parametrize(
     ("total", "free", "utilisation"), [(8, 2, 0.75), (8, 8, 0.0), (0, 0, 0.0), (0, None, 0.0), (8, None, None)]
 )
