@@ -82,6 +82,9 @@ class Ledger:
         self._rooms: dict[NodeName, NodeRoom] = {}
         """As they are in the index."""
         self._stale: set[NodeName] = set()
+        """Those whose claims or GPUs changed: they are read before anybody asks."""
+        self._outdated: set[NodeName] = set()
+        """Those whose policy may have changed. That is all at once, and floors are safe by either: they may wait."""
 
     # Events
 
@@ -207,8 +210,12 @@ class Ledger:
         return hold is not None and hold.is_assumed
 
     def placement(self, *, besides: PodUid) -> Placement:
-        """The index of all nodes as they are now, what is kept for `besides` left out; good until the next event."""
-        self.settle()
+        """The index of all nodes as they are now, what is kept for `besides` left out; good until the next event.
+
+        After a change of policies nodes may still be judged by the policy before, until `settle` comes to them.
+        """
+        while self._stale:
+            self._put(self._stale.pop(), besides=None)
         for name in self._kept_for(besides):
             self._put(name, besides=besides)
             self._stale.add(name)
@@ -217,13 +224,13 @@ class Ledger:
     def settle(self, *, at_most: int | None = None) -> bool:
         """Brings up to `at_most` nodes of the index up to date, all by default; whether nothing is left to do.
 
-        `placement` does so by itself: whoever has time may do it before, so that a question finds it done.
+        Whoever has time does it, so that a question finds it done: what must not wait `placement` does by itself.
         """
         done = 0
-        while self._stale and (at_most is None or done < at_most):
-            self._put(self._stale.pop(), besides=None)
+        while (waiting := self._stale or self._outdated) and (at_most is None or done < at_most):
+            self._put(waiting.pop(), besides=None)
             done += 1
-        return not self._stale
+        return not waiting
 
     def largest_floor(self, name: NodeName) -> int | None:
         """Bytes that a node's largest GPU could take if it were empty; None while its agent has not reported."""
@@ -252,6 +259,7 @@ class Ledger:
         return tuple(sorted(name for name, node in self._nodes.items() if node.report is not None))
 
     def _put(self, name: NodeName, *, besides: PodUid | None) -> None:
+        self._outdated.discard(name)
         there = self.occupancy(name, besides=besides)
         if there is None:
             self._placement.remove(name)
@@ -296,7 +304,7 @@ class Ledger:
     def _policies_changed(self) -> None:
         for node in self._nodes.values():
             node.policy = None
-        self._stale.update(self._nodes)
+        self._outdated.update(self._nodes)
 
     def _note_drift(self, name: NodeName) -> None:
         node = self._nodes[name]

@@ -14,7 +14,7 @@ from arbiter_kube.api.occupancy import Standing
 from arbiter_kube.api.qualitypolicy import QualityPolicyStatus
 from tests.unit.extender.builders import NOW, a_ledger, a_node, a_pod, a_policy, at, uid
 
-N1 = NodeName("n1")
+N1, N2 = NodeName("n1"), NodeName("n2")
 A, B = GpuUuid("a"), GpuUuid("b")
 
 Entry = tuple[str, Standing, int, dict[GpuUuid, Slices]]
@@ -203,6 +203,16 @@ def test_an_event_that_changes_no_claim_costs_nothing() -> None:
     assert ledger.settle()
     ledger.policy_applied(a_policy("default").model_copy(update={"status": QualityPolicyStatus(nodes=1)}))
     assert ledger.settle(at_most=0)
+
+
+def test_a_question_after_a_change_of_policies_waits_for_no_node_whose_claims_are_known() -> None:
+    ledger = a_ledger(NODE, a_node("n2").gpu("c", "12Gi"), a_node("n3").gpu("d", "12Gi"))
+    ledger.settle()
+    ledger.policy_applied(a_policy("default", mode="LlmFirst"))
+    ledger.pod_applied(a_pod("big").sizes(full="12Gi", floor="12Gi").bound("n2", "c").pod)
+    assert ledger.placement(besides=uid("new")).fitting(Newcomer(demand=CHAT.pod.demand), [N1, N2]) == [N1]
+    assert not ledger.settle(at_most=1)
+    assert ledger.settle(at_most=1)
 
 
 def test_a_promise_that_becomes_firmer_costs_nothing() -> None:
