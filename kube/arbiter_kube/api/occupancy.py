@@ -5,7 +5,7 @@ yet. The operator has made no such promises; the extender's are its own. Imports
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -93,7 +93,7 @@ def occupancy(
     taken = [
         *(claim for pod in known if (claim := node.bound(pod)) is not None),
         *(node.promised(promise) for promise in firm),
-        *node.others({pod.uid for pod in known} | {promise.pod.uid for promise in firm}),
+        *node.others((*known, *(promise.pod for promise in firm))),
     ]
     room = _room(name, report, claims=taken, policy=policy, unit=here)
     nominated = (promise for promise in promised if promise.standing is Standing.NOMINATED)
@@ -127,6 +127,10 @@ class _Place:
     slices: Mapping[GpuUuid, Slices]
 
 
+def _container(pod: GpuPod) -> _Container:
+    return pod.namespace, pod.name, pod.frozen.container
+
+
 def _place(gpus: tuple[GpuUuid, ...], given: Mapping[GpuUuid, Slices]) -> _Place:
     return _Place(gpus, {**dict.fromkeys(gpus, Slices(0)), **given})
 
@@ -147,19 +151,33 @@ class _Kubelet:
         The kubelet's list has names and no UIDs, so it may still speak of a former pod of this name until a grant
         under this UID shows that this one has been allocated.
         """
-        given = self._given.get((pod.namespace, pod.name, pod.frozen.container))
+        given = self._given.get(_container(pod))
         grant = self.grants.get(pod.uid)
-        gpus = gpus_of(pod, grant)
+        gpus = gpus_of(pod, grant) if grant is not None and grant.gpus else self.there(pod.gpus)
         if given and (not gpus or (grant is not None and grant.granted is not None)):
             return _place(gpus or tuple(given), given)
-        return _Place(gpus or self._gpus, dict.fromkeys(gpus or self._gpus, slices_per_gpu(pod)))
+        return self.place_at(gpus, pod)
 
-    def place_of_grant(self, grant: GrantReport, *, unit: int) -> _Place:
-        """The same of a container whose pod is unknown."""
-        given = self._given.get((grant.namespace, grant.pod, grant.container))
-        if given:
+    def place_at(self, gpus: tuple[GpuUuid, ...], pod: GpuPod) -> _Place:
+        """As it would be on these GPUs; no GPUs: on any."""
+        gpus = gpus or self._gpus
+        return _Place(gpus, dict.fromkeys(gpus, slices_per_gpu(pod)))
+
+    def place_of_grant(self, grant: GrantReport, *, successors: Set[_Container], unit: int) -> _Place:
+        """The same of a container whose pod is unknown; slices of a name with a successor are the successor's."""
+        container = (grant.namespace, grant.pod, grant.container)
+        given = self._given.get(container)
+        if given and container not in successors:
             return _place(grant.gpus, given)
         return _Place(grant.gpus, dict.fromkeys(grant.gpus, slices_for(grant.held, unit=unit)))
+
+    def successors(self, pods: Iterable[GpuPod]) -> Set[_Container]:
+        """Containers that have been allocated: the kubelet's slices of their names are theirs, not a former pod's."""
+        return {_container(pod) for pod in pods if pod.uid in self.grants and not pod.finished}
+
+    def there(self, gpus: tuple[GpuUuid, ...]) -> tuple[GpuUuid, ...]:
+        """These GPUs; none where the node lacks one: then the kubelet may choose any."""
+        return gpus if all(gpu in self._gpus for gpu in gpus) else ()
 
 
 class _Node:
@@ -183,7 +201,7 @@ class _Node:
 
     def promised(self, promise: Promise) -> Claim:
         """A claim as if the pod were bound."""
-        place = _Place(promise.gpus, dict.fromkeys(promise.gpus, slices_per_gpu(promise.pod)))
+        place = self._kubelet.place_at(self._kubelet.there(promise.gpus), promise.pod)
         return self._claim(promise.pod, standing=promise.standing, place=place)
 
     def nominated(self, promise: Promise) -> Claim:
@@ -198,14 +216,16 @@ class _Node:
             owner=promise.pod.owner,
         )
 
-    def others(self, known: set[PodUid]) -> list[Claim]:
-        """What containers hold whose pods are not among the known."""
+    def others(self, pods: Iterable[GpuPod]) -> list[Claim]:
+        """What containers hold whose pods are not among these."""
+        known = {pod.uid: pod for pod in pods}
+        successors = self._kubelet.successors(known.values())
         return [
             _remains(
                 grant,
                 f"{grant.namespace}/{grant.pod}",
                 standing=Standing.REPORTED,
-                place=self._kubelet.place_of_grant(grant, unit=self._unit),
+                place=self._kubelet.place_of_grant(grant, successors=successors, unit=self._unit),
             )
             for uid, grant in self._kubelet.grants.items()
             if uid not in known

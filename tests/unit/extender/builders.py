@@ -111,12 +111,21 @@ class NodeBuilder:
         return self._with(gpus=gpus)
 
     def grant(
-        self, pod: str, *gpus: str, held: str, state: GrantState = GrantState.HELD, granted: str | None = None
+        self,
+        pod: str,
+        *gpus: str,
+        held: str,
+        state: GrantState = GrantState.HELD,
+        granted: str | None = None,
+        by: str | None = None,
     ) -> "NodeBuilder":
-        """`granted` is what is held unless told otherwise; a gated container has been granted nothing."""
+        """`granted` is what is held unless told otherwise; a gated container has been granted nothing.
+
+        `by` another than the pod that has the name now: the name whose UID it is.
+        """
         size = parse_bytes(granted or held)
         grant = GrantOnNode(
-            pod_uid=uid(pod),
+            pod_uid=uid(by or pod),
             namespace="team",
             pod=pod,
             container="main",

@@ -67,6 +67,35 @@ FLOORS: dict[str, tuple[NodeOccupancy, dict[str, int]]] = {
         ),
         {"a": 8, "b": 9},
     ),
+    "a pod bound to GPUs that are no longer there may be on any": (
+        seen(NODE, a_pod("old").gpus(2).bound("n1", "a", "gone")),
+        {"a": 8, "b": 8},
+    ),
+    "so may one that is being bound to them": (
+        seen(NODE, promises=(Promise(pod=a_pod("next").pod, gpus=(GpuUuid("gone"),), standing=Standing.ASSUMED),)),
+        {"a": 8, "b": 8},
+    ),
+    "unless the kubelet says where it is": (
+        seen(NODE.slices("old", "b", 4), a_pod("old").bound("n1", "gone")),
+        {"a": 12, "b": 8},
+    ),
+    "or the node that it runs on a GPU that fell away": (
+        seen(NODE.grant("old", "gone", held="9Gi"), a_pod("old").bound("n1", "gone")),
+        {"a": 12, "b": 12},
+    ),
+    "slices of a former pod of the same name are taken beside the pod's own until it is allocated": (
+        seen(NODE.slices("chat", "a", 4).grant("chat", "a", held="0", by="former"), a_pod("chat").bound("n1", "a")),
+        {"a": 4, "b": 12},
+    ),
+    "from then on they are the pod's own": (
+        seen(
+            NODE.slices("chat", "a", 4)
+            .grant("chat", "a", held="1Gi", by="former")
+            .grant("chat", "a", held="4Gi", state=GrantState.MOVABLE),
+            a_pod("chat").bound("n1", "a"),
+        ),
+        {"a": 7, "b": 12},
+    ),
     "a node that still counts in another unit has no room": (seen(NODE, unit=GIB // 2), {}),
 }
 
