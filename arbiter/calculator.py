@@ -4,24 +4,13 @@ Imports the standard library only. Qualities are floats from 0 to 1 here, each t
 for the decimals that went in; the tables are those of infernum-arbiter 0.2.0-rc.2.
 """
 
-import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from arbiter.arguments import clamped
 from arbiter.formula import calculated_quality
 from arbiter.piecewise import Piecewise
 from arbiter.workload import MemoryPressure, Priority, WorkloadType
-
-
-def clamped(value: float, *, what: str) -> float:
-    """`value` held to 0..1.
-
-    Raises:
-        ValueError: it is not a number.
-    """
-    if math.isnan(value):
-        raise ValueError(f"{what} should be a number from 0 to 1, it is not a number")
-    return min(max(float(value), 0.0), 1.0)
 
 
 def exact(value: float) -> Fraction:

@@ -7,7 +7,8 @@ equilibrium, whose curves are made of the same formula and which knows how many 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from arbiter.calculator import QualityCalculator, clamped, exact, value_at
+from arbiter.arguments import clamped, one_of
+from arbiter.calculator import QualityCalculator, exact, value_at
 from arbiter.formula import coordinated_quality
 from arbiter.policy import Policy
 from arbiter.workload import PolicyMode, Priority, WorkloadType
@@ -33,6 +34,7 @@ class CoordinatorConfig:
     def __post_init__(self) -> None:
         for name in ("llm_min_quality", "diffusion_min_quality"):
             object.__setattr__(self, name, clamped(getattr(self, name), what=name))
+        object.__setattr__(self, "policy", one_of(PolicyMode, self.policy))
 
     @classmethod
     def llm_first(cls) -> "CoordinatorConfig":

@@ -290,7 +290,7 @@ def _complete_levels(given: tuple[Level, ...], *, first: Level, last: Level, nam
     if first == last:
         raise InvalidDemandError(
             f"{names['levels']} need a floor below full {format_bytes(last.vram)}; "
-            f"write {names['floor']} or leave the levels out."
+            f"write a lower {names['floor']} or leave the levels out."
         )
     inner = [Level(quality=round_down(level.quality), vram=level.vram) for level in given]
     levels = [first, *(level for level in inner if level not in (first, last)), last]

@@ -89,7 +89,7 @@ class Allocator:
             demand=demand,
             promised=promised_quality(request, self._config),
             arrived_at=now,
-            patience=request.patience(self._config.allocation_timeout),
+            patience=request.effective_timeout(self._config),
         )
         self._book.claims[claim.uid] = claim
         self._meter.total += 1

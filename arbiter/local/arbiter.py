@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from arbiter.arguments import instance, one_of
 from arbiter.ids import PodUid
 from arbiter.local.allocation import Allocation
 from arbiter.local.allocator import Allocator
@@ -17,7 +18,7 @@ from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import ArbiterError, Internal, ShuttingDown
 from arbiter.local.holding import Holding
 from arbiter.local.pulse import Pulse
-from arbiter.local.request import AllocationRequest, AllocationResult, one_of
+from arbiter.local.request import AllocationRequest, AllocationResult
 from arbiter.local.statistics import ArbiterState, ArbiterStats
 from arbiter.local.worker import Worker
 from arbiter.workload import Priority, WorkloadType
@@ -51,7 +52,9 @@ class Arbiter:
     """
 
     def __init__(self, config: ArbiterConfig | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.config = config or ArbiterConfig()
+        if config is None:
+            config = ArbiterConfig()
+        self.config = instance(ArbiterConfig, config, what="config", example="ArbiterConfig.for_vram_gb(12)")
         self._clock = clock
         self._started_at = clock()
         self._lock = threading.Lock()
@@ -252,9 +255,10 @@ class Arbiter:
     def _submit(self, request: AllocationRequest) -> _Ticket:
         if self._failure is not None:
             raise self._failure
+        instance(AllocationRequest, request, what="request", example='AllocationRequest.of("LlmInference", "Normal")')
         now = self._clock()
         uid = self._allocator.submit(request, now)
-        patience = request.patience(self.config.allocation_timeout)
+        patience = request.effective_timeout(self.config)
         ticket = _Ticket(uid, request, Pulse(self._lock), now + (patience or 0.0))
         self._tickets[uid] = ticket
         self._settle()

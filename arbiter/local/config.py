@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from arbiter.calculator import clamped, exact
+from arbiter.arguments import clamped, finite, one_of, seconds, size
+from arbiter.calculator import exact
 from arbiter.coordinator import CoordinatorConfig
 from arbiter.detection import GpuDetectionResult, GpuDetector
 from arbiter.policy import Policy
@@ -38,14 +39,16 @@ class ArbiterConfig:
     def __post_init__(self) -> None:
         for name in ("llm_min_quality", "diffusion_min_quality", "pressure_threshold"):
             object.__setattr__(self, name, clamped(getattr(self, name), what=name))
-        for name in ("vram_budget", "ram_budget", "allocation_timeout", "shrink_grace", "restore_interval"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} should be 0 or more, not {getattr(self, name)}")
+        for name in ("vram_budget", "ram_budget"):
+            size(getattr(self, name), what=name)
+        for name in ("allocation_timeout", "shrink_grace", "restore_interval"):
+            seconds(getattr(self, name), what=name)
+        object.__setattr__(self, "policy", one_of(PolicyMode, self.policy))
 
     @classmethod
-    def for_vram_gb(cls, size: float) -> "ArbiterConfig":
-        """`size` GiB of VRAM, the rest default."""
-        return cls(vram_budget=int(exact(size) * GIB))
+    def for_vram_gb(cls, gigabytes: float) -> "ArbiterConfig":
+        """So many GiB of VRAM, the rest default."""
+        return cls(vram_budget=int(exact(finite(gigabytes, what="gigabytes")) * GIB))
 
     @classmethod
     def auto_detect(cls) -> "ArbiterConfig":

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from arbiter.arguments import finite, one_of, seconds, size
 from arbiter.calculator import exact
 from arbiter.demand import SPEC_FIELDS, Demand, DemandDefaults, DemandRequest, Level, resolve
 from arbiter.local.config import ArbiterConfig
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 _FIELDS = {**SPEC_FIELDS, "full": "memory_required", "floor": "minimum_memory", "minimum": "minimum_quality"}
 _FIELDS |= {"levels": "levels", "maximum": "quality", "shrink_grace": "shrink_grace"}
+_LEAST_LEVEL = {**_FIELDS, "floor": "the least level's size", "minimum": "the least level's quality"}
 
 _BASE_TIMEOUT = ArbiterConfig().allocation_timeout
-
-_Named = TypeVar("_Named", WorkloadType, Priority)
+_PAIR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,10 @@ class AllocationRequest:
     `memory_required` is wanted at full quality (None: what is typical of the type). With `minimum_memory`, or `levels`
     ((quality, bytes) each), the allocation can shrink down to there, and follows its target; without, its bytes are
     rigid and only the quality that it is asked for moves. `timeout` is how long to wait for room (None: by type and
-    priority); `no_wait` does not.
+    priority); `no_wait` does not. Names of a type and a priority are taken for them.
+
+    Raises:
+        ValueError: an argument is nothing that anybody could have; the text names it.
     """
 
     workload_type: WorkloadType
@@ -56,11 +60,7 @@ class AllocationRequest:
         timeout: float | None = None,
         no_wait: bool = False,
     ) -> "AllocationRequest":
-        """As people write it: type and priority may be names.
-
-        Raises:
-            ValueError: no such type or priority, or a timeout below 0.
-        """
+        """As people write it."""
         return cls(
             workload_type=one_of(WorkloadType, workload_type),
             priority=one_of(Priority, priority),
@@ -73,44 +73,38 @@ class AllocationRequest:
         )
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout >= 0:
-            raise ValueError(f"timeout should be 0 seconds or more, not {self.timeout}")
+        object.__setattr__(self, "workload_type", one_of(WorkloadType, self.workload_type))
+        object.__setattr__(self, "priority", one_of(Priority, self.priority))
+        object.__setattr__(self, "levels", tuple(_level(level) for level in self.levels))
+        for name, check in _CHECKED:
+            if getattr(self, name) is not None:
+                check(getattr(self, name), what=name)
 
     @property
     def is_rigid(self) -> bool:
         """Whether its bytes stay as they are."""
         return self.minimum_memory is None and not self.levels
 
-    @property
-    def effective_minimum_quality(self) -> float:
-        """The given least quality, else the type's."""
-        given = self.minimum_quality
-        return float(self.workload_type.defaults.minimum_quality) if given is None else given
+    def effective_minimum_quality(self, config: ArbiterConfig) -> float:
+        """The given least quality, else the one that an Arbiter of this configuration has for the type."""
+        least = config.minimum_of(self.workload_type)
+        return float(least) if self.minimum_quality is None else self.minimum_quality
 
-    @property
-    def effective_timeout(self) -> float | None:
-        """How long it waits with default settings; None where it does not wait."""
-        return self.patience(_BASE_TIMEOUT)
-
-    def patience(self, allocation_timeout: float) -> float | None:
-        """How long it waits where a language model of priority Normal waits `allocation_timeout` seconds."""
+    def effective_timeout(self, config: ArbiterConfig) -> float | None:
+        """Seconds for which it waits at an Arbiter of this configuration; None where it does not wait."""
         if self.no_wait:
             return None
-        usual = self.workload_type.timeout(self.priority) * allocation_timeout / _BASE_TIMEOUT
+        usual = self.workload_type.timeout(self.priority) * config.allocation_timeout / _BASE_TIMEOUT
         return usual if self.timeout is None else self.timeout
 
 
-def one_of(kind: type[_Named], name: _Named | str) -> _Named:
-    """The type or priority of that name.
+_CHECKED = (("memory_required", size), ("minimum_memory", size), ("minimum_quality", finite), ("timeout", seconds))
 
-    Raises:
-        ValueError: there is none.
-    """
-    try:
-        return kind(name)
-    except ValueError as error:
-        names = ", ".join(str(member.value) for member in kind)
-        raise ValueError(f'"{name}" is no {kind.__name__}; write one of {names}.') from error
+
+def _level(told: object) -> tuple[float, int]:
+    if not isinstance(told, tuple | list) or len(told) != _PAIR:
+        raise ValueError(f"levels should be pairs of quality and bytes, such as (0.5, 3 * GIB), not {told!r}.")
+    return finite(told[0], what="the quality of a level"), size(told[1], what="the size of a level")
 
 
 @lru_cache(maxsize=1024)
@@ -134,7 +128,7 @@ def demand_of(request: AllocationRequest, config: ArbiterConfig) -> Demand:
             shrink_grace=config.shrink_grace,
         ),
         defaults=DemandDefaults(minimum_quality={kind: config.minimum_of(kind) for kind in WorkloadType}),
-        names=_FIELDS,
+        names=_LEAST_LEVEL if lowest else _FIELDS,
     )
     return replace(demand, floor=demand.full) if request.is_rigid else demand
 
@@ -174,7 +168,7 @@ class AllocationResult:
     @property
     def outcome(self) -> AllocationOutcome:
         """In one word."""
-        return _OUTCOMES.get(type(self.answer), AllocationOutcome.SUCCESS)
+        return _OUTCOMES[type(self.answer)] if isinstance(self.answer, ArbiterError) else AllocationOutcome.SUCCESS
 
     @property
     def error(self) -> ArbiterError | None:

@@ -34,7 +34,7 @@ def test_an_allocation_clamps_what_it_is_given(given: tuple[float, float], kept:
 
 @pytest.mark.parametrize(("name", "given"), [("target", (math.nan, 0.4)), ("minimum", (1.0, math.nan))])
 def test_what_is_not_a_number_is_refused_by_name(name: str, given: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match=f"^{name} should be a number from 0 to 1, it is not a number$"):
+    with pytest.raises(ValueError, match=rf"^{name} should be a number from 0 to 1, not nan\.$"):
         QualityAllocation(*given)
 
 
@@ -120,5 +120,5 @@ def test_the_calculator_follows_the_formula_everywhere(kind: WorkloadType, prior
 
 
 def test_a_pressure_that_is_not_a_number_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^pressure should be a number from 0 to 1, it is not a number$"):
+    with pytest.raises(ValueError, match=r"^pressure should be a number from 0 to 1, not nan\.$"):
         QualityCalculator().calculate(LLM, Priority.NORMAL, math.nan)

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_a_preset_has_the_reference_figures(
 def test_minimums_are_clamped_and_must_be_numbers() -> None:
     config = CoordinatorConfig(llm_min_quality=1.5, diffusion_min_quality=-0.5)
     assert (config.llm_min_quality, config.diffusion_min_quality) == (1.0, 0.0)
-    with pytest.raises(ValueError, match=r"^llm_min_quality should be a number from 0 to 1, it is not a number$"):
+    with pytest.raises(ValueError, match=r"^llm_min_quality should be a number from 0 to 1, not nan\.$"):
         CoordinatorConfig(llm_min_quality=math.nan)
 
 
@@ -114,3 +115,15 @@ def test_suggested_qualities(
     config: CoordinatorConfig, load: tuple[int, int, float], suggested: tuple[float, float]
 ) -> None:
     assert Coordinator(config).suggest_rebalance(*load) == QualitySuggestion(*suggested)
+
+
+@pytest.mark.parametrize("mode", PolicyMode)
+def test_the_name_of_a_policy_means_that_policy(mode: PolicyMode) -> None:
+    name: Any = mode.value
+    assert CoordinatorConfig(policy=name).policy is mode
+
+
+def test_a_name_that_no_policy_has_is_refused() -> None:
+    name: Any = "Fair"
+    with pytest.raises(ValueError, match=r'^"Fair" is no PolicyMode; write one of Adaptive, LlmFirst,'):
+        CoordinatorConfig(policy=name)

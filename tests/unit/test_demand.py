@@ -183,7 +183,7 @@ REFUSED = {
     ),
     "levels of a fixed size": (
         replace(TEN, resize=Resize.AT_START, levels=(level("0.7", 7),)),
-        "spec.vram.levels need a floor below full 10Gi; write spec.vram.floor or leave the levels out.",
+        "spec.vram.levels need a floor below full 10Gi; write a lower spec.vram.floor or leave the levels out.",
     ),
 }
 

@@ -1,3 +1,5 @@
+import math
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -6,6 +8,7 @@ import pytest
 
 from arbiter.demand import Demand, InvalidDemandError, Level
 from arbiter.detection import DetectionMethod, GpuDetectionResult, GpuInfo, GpuVendor
+from arbiter.local.arbiter import Arbiter
 from arbiter.local.config import ArbiterConfig
 from arbiter.local.request import AllocationRequest, demand_of
 from arbiter.policy import Policy
@@ -74,7 +77,7 @@ def test_auto_detect_answers_on_every_machine() -> None:
 def test_qualities_are_clamped_and_negative_budgets_refused() -> None:
     config = ArbiterConfig(llm_min_quality=1.5, diffusion_min_quality=-1, pressure_threshold=2)
     assert (config.llm_min_quality, config.diffusion_min_quality, config.pressure_threshold) == (1, 0, 1)
-    with pytest.raises(ValueError, match="vram_budget should be 0 or more, not -1"):
+    with pytest.raises(ValueError, match="vram_budget should be a whole number of bytes"):
         ArbiterConfig(vram_budget=-1)
 
 
@@ -147,7 +150,9 @@ def test_what_a_request_demands(request_: AllocationRequest, expected: Demand) -
             "minimum_quality 0.300 is below 0.400, the least quality of LlmInference; raise it",
         ),
         (asked(minimum_quality=1.5), "minimum_quality must be above 0 and at most 1, it is 1.5."),
-        (asked(levels=((0.7, 12 * GIB),)), "floor 12Gi is larger than full 10Gi; lower minimum_memory"),
+        (asked(levels=((0.7, 12 * GIB),)), "floor 12Gi is larger than full 10Gi; lower the least level's size or"),
+        (asked(levels=((1.5, 2 * GIB),)), "the least level's quality must be above 0 and at most 1, it is 1.5."),
+        (asked(levels=((1.0, 10 * GIB),)), "levels need a floor below full 10Gi; write a lower the least level's size"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(request_: AllocationRequest, sentence: str) -> None:
@@ -163,17 +168,117 @@ def test_a_policys_least_quality_is_the_default_and_the_bound() -> None:
 
 def test_a_requests_own_defaults() -> None:
     request = AllocationRequest(workload_type=WorkloadType.VIDEO_GENERATION, memory_required=GIB)
-    assert (request.priority, request.effective_minimum_quality, request.effective_timeout) == (
-        Priority.NORMAL,
-        0.25,
-        120.0,
-    )
-    assert replace(request, timeout=5).effective_timeout == 5
-    assert replace(request, no_wait=True).effective_timeout is None
-    assert replace(request, minimum_quality=0.6).effective_minimum_quality == 0.6
-    assert request.patience(15.0) == 60.0
+    config = ArbiterConfig()
+    assert (request.priority, request.effective_timeout(config)) == (Priority.NORMAL, 120.0)
+    assert replace(request, timeout=5).effective_timeout(config) == 5
+    assert replace(request, no_wait=True).effective_timeout(config) is None
+    assert request.effective_timeout(ArbiterConfig(allocation_timeout=15.0)) == 60.0
+
+
+def test_the_least_quality_of_a_request_is_the_one_that_an_arbiter_refuses_to_go_below() -> None:
+    request, config = AllocationRequest(workload_type=WorkloadType.VIDEO_GENERATION), ArbiterConfig()
+    assert request.effective_minimum_quality(config) == float(demand_of(request, config).minimum) == 0.3
+    assert replace(request, minimum_quality=0.6).effective_minimum_quality(config) == 0.6
 
 
 def test_a_timeout_is_not_negative() -> None:
     with pytest.raises(ValueError, match="timeout should be 0 seconds or more, not -1"):
         asked(timeout=-1)
+
+
+ASKED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
+    "parts of a byte": (
+        {"memory_required": 10.5 * GIB},
+        "memory_required should be a whole number of bytes, such as 8 * GIB, not 11274289152.0.",
+    ),
+    "a size in words": (
+        {"memory_required": "8GiB"},
+        "memory_required should be a whole number of bytes, such as 8 * GIB, not '8GiB'.",
+    ),
+    "a truth for a size": (
+        {"minimum_memory": True},
+        "minimum_memory should be a whole number of bytes, such as 8 * GIB, not True.",
+    ),
+    "a time in words": ({"timeout": "1"}, "timeout should be 0 seconds or more, not '1'."),
+    "a time that is no number": ({"timeout": math.nan}, "timeout should be 0 seconds or more, not nan."),
+    "a quality in words": ({"minimum_quality": "x"}, "minimum_quality should be a number, not 'x'."),
+    "a quality that is no number": ({"minimum_quality": math.nan}, "minimum_quality should be a number, not nan."),
+    "a level without bytes": (
+        {"levels": [0.5]},
+        "levels should be pairs of quality and bytes, such as (0.5, 3 * GIB), not 0.5.",
+    ),
+    "a level of half a byte": (
+        {"levels": [(0.5, 0.5)]},
+        "the size of a level should be a whole number of bytes, such as 8 * GIB, not 0.5.",
+    ),
+    "no such type": (
+        {"workload_type": "Llm"},
+        '"Llm" is no WorkloadType; write one of LlmInference, ImageGeneration, VideoGeneration.',
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), ASKED_WRONGLY.values(), ids=ASKED_WRONGLY.keys())
+def test_what_nobody_could_have_is_refused_before_it_is_asked_for(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        AllocationRequest(**{"workload_type": LLM, **arguments})
+
+
+def test_a_request_takes_names_and_lists_as_people_write_them() -> None:
+    written: Any = {"workload_type": "LlmInference", "priority": "UserFacing", "levels": [[0.5, GIB]]}
+    assert AllocationRequest(**written) == AllocationRequest(
+        workload_type=LLM, priority=Priority.HIGH, levels=((0.5, GIB),)
+    )
+
+
+CONFIGURED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
+    "parts of a byte": (
+        {"vram_budget": 0.5},
+        "vram_budget should be a whole number of bytes, such as 8 * GIB, not 0.5.",
+    ),
+    "a time in words": ({"shrink_grace": "30s"}, "shrink_grace should be 0 seconds or more, not '30s'."),
+    "a quality in words": ({"llm_min_quality": "x"}, "llm_min_quality should be a number from 0 to 1, not 'x'."),
+    "no such policy": (
+        {"policy": "Fair"},
+        '"Fair" is no PolicyMode; write one of Adaptive, LlmFirst, DiffusionFirst, Balanced, Fixed.',
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), CONFIGURED_WRONGLY.values(), ids=CONFIGURED_WRONGLY.keys())
+def test_a_configuration_that_nobody_could_mean_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        ArbiterConfig(**arguments)
+
+
+def test_a_budget_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^gigabytes should be a number, not nan\.$"):
+        ArbiterConfig.for_vram_gb(math.nan)
+
+
+@pytest.mark.parametrize("mode", PolicyMode)
+def test_the_name_of_a_policy_means_that_policy(mode: PolicyMode) -> None:
+    name: Any = mode.value
+    assert ArbiterConfig(policy=name) == ArbiterConfig(policy=mode)
+    assert ArbiterConfig(policy=name).policy is mode
+
+
+@pytest.mark.parametrize("config", [12 * GIB, {}])
+def test_an_arbiter_is_made_of_a_configuration(config: Any) -> None:
+    with pytest.raises(TypeError, match=r"config should be of class ArbiterConfig, such as ArbiterConfig.for_vram_gb"):
+        Arbiter(config)
+
+
+def test_an_arbiter_is_asked_with_a_request() -> None:
+    wrong: Any = "LlmInference"
+    with Arbiter() as arbiter, pytest.raises(TypeError, match="request should be of class AllocationRequest"):
+        arbiter.allocate(wrong)
+
+
+def test_a_refused_size_leaves_the_arbiter_as_it_was() -> None:
+    with Arbiter(ArbiterConfig.for_vram_gb(12)) as arbiter:
+        wrong: Any = 10.5 * GIB
+        with pytest.raises(ValueError, match="memory_required should be a whole number of bytes"):
+            arbiter.request_allocation("LlmInference", "High", wrong)
+        with arbiter.request_allocation("LlmInference", "High", 21 * GIB // 2) as chat:
+            assert chat.memory == 21 * GIB // 2
