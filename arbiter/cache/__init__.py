@@ -13,6 +13,7 @@ Tiers VRAM <- RAM <- NVMe <- CDN. Imports the core and the standard library; `cd
 `mover`        carries bytes into, between and out of the stores, as the index decides
 `flights`      one job per fragment at a time, however many wait
 `transfers`    what a flight does: find, fetch, bring up
+`readers`      how a reader comes to its lease, at once or by a flight
 `cache`        `FragmentCache`, the thin shell around all that
 =============  ============================================================================================
 """

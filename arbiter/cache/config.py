@@ -5,6 +5,7 @@ Imports the standard library only; the CDN's client, which needs aiohttp, is imp
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ class CacheConfig:
     default each cache has a private one in /dev/shm that is emptied when it is closed. `nvme_directory` lies on a
     disk. Fragments that no tier has are fetched from `<cdn_url>/sha256/<digest>`.
 
-    `parallel_transfers`: fragments that are on their way at once. `room_timeout`: seconds to wait for readers to let
-    go of a full tier when a fragment cannot be kept anywhere else.
+    `parallel_transfers`: fragments that are downloaded at once; as many may move between the tiers meanwhile.
+    `room_timeout`: seconds to wait for readers to let go of a full tier when a fragment cannot be kept anywhere else.
 
     Raises:
         CacheConfigError: a size is negative, the CDN's address is none, or nothing may be on its way.
@@ -61,22 +62,27 @@ class CacheConfig:
         return cls(vram_bytes=vram_budget // 2, ram_bytes=ram_budget)
 
 
-def open_stores(config: CacheConfig, given: Mapping[CacheTier, TierStore]) -> dict[CacheTier, TierStore]:
-    """A store for each tier that has a size: the given one, else the one that the configuration names."""
+def open_stores(
+    config: CacheConfig, given: Mapping[CacheTier, TierStore], opened: ExitStack
+) -> dict[CacheTier, TierStore]:
+    """A store for each tier that has a size: the given one, else the one that the configuration names.
+
+    Those are closed by `opened`; a given one is its giver's as long as there is no cache.
+    """
     return {
-        tier: given[tier] if tier in given else _open_store(config, tier)
+        tier: given[tier] if tier in given else opened.enter_context(closing(_open_store(config, tier)))
         for tier, capacity in config.capacities.items()
         if capacity
     }
 
 
-def open_source(config: CacheConfig) -> Source | None:
-    """The CDN that the configuration names, if it does."""
+def open_source(config: CacheConfig, opened: ExitStack) -> Source | None:
+    """The CDN that the configuration names, if it does; closed by `opened`."""
     if config.cdn_url is None:
         return None
     from arbiter.cache.cdn import Cdn  # noqa: PLC0415 - needs aiohttp, which a cache without a CDN does not
 
-    return Cdn(config.cdn_url)
+    return opened.enter_context(closing(Cdn(config.cdn_url)))
 
 
 def _open_store(config: CacheConfig, tier: CacheTier) -> TierStore:

@@ -22,7 +22,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -63,13 +63,15 @@ class FileStore:
         self._fragments = directory / "sha256"
         self._incoming = directory / "incoming"
         self._verified: dict[FragmentId, _Identity] = {}
-        with _store_errors(f"{directory} cannot be used"):
+        with _store_errors(f"{directory} cannot be used"), ExitStack() as opened:
             self._fragments.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(directory)
+            opened.callback(os.close, self._lock)
             shutil.rmtree(self._incoming, ignore_errors=True)
             self._incoming.mkdir()
             if durable:
                 _sync_directory(directory)
+            opened.pop_all()
         # Also at the interpreter's exit: nobody wants to find 32 GiB of a forgotten cache in /dev/shm.
         self._forget = None if keep else weakref.finalize(self, _remove, self._fragments, process=os.getpid())
 

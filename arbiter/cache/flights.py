@@ -45,43 +45,55 @@ class Flight:
 class Flights:
     """The flights of one cache; `lock` is the cache's, and `on_landing` is called with it held.
 
-    A flight runs in a thread of its own pool and belongs to none of those who wait, so none of them can take it down
-    by leaving. When it lands, `on_landing` takes a lease for each passenger in the same breath, so that nothing is
+    A flight runs in a thread of a pool and belongs to none of those who wait, so none of them can take it down by
+    leaving. When it lands, `on_landing` takes a lease for each passenger in the same breath, so that nothing is
     evicted between the landing and a passenger's waking up. A failed one leaves nothing behind: who asks next
-    starts anew.
+    starts anew. Fragments that come from elsewhere have `parallel` threads of their own, so that those of this machine
+    never wait for a slow download.
     """
 
     def __init__(self, *, lock: Lock, parallel: int, on_landing: Callable[[Flight, Landing], None]) -> None:
         self._lock = lock
         self._on_landing = on_landing
         self._flying: dict[FragmentId, Flight] = {}
-        self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="fragment")
+        self._moves = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="fragment-move")
+        self._downloads = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="fragment-download")
 
     def of(self, fragment: FragmentId) -> Flight | None:
         """The fragment's flight, if it is on its way; called with the lock held."""
         return self._flying.get(fragment)
 
-    def start(self, fragment: Fragment, *, into: CacheTier, job: Callable[[], Landing]) -> Flight:
-        """Begin; called with the lock held, for a fragment without a flight. `job` leaves its landing leased once."""
+    def start(self, fragment: Fragment, *, into: CacheTier, is_here: bool, job: Callable[[], Landing]) -> Flight:
+        """Begin; called with the lock held, for a fragment without a flight. `job` leaves its landing leased once.
+
+        `is_here`: whether this machine has the bytes.
+        """
         flight = Flight(fragment=fragment, into=into)
+        try:
+            (self._moves if is_here else self._downloads).submit(self._fly, flight, job)
+        except RuntimeError:
+            flight.future.cancel()  # a pool that cannot start a thread has queued the job all the same
+            raise
         self._flying[fragment.id] = flight
-        self._pool.submit(self._fly, flight, job)
         return flight
 
     def close(self) -> None:
         """Wait for what is under way; nothing is started any more."""
-        self._pool.shutdown()
+        for pool in (self._moves, self._downloads):
+            pool.shutdown()
 
     def _fly(self, flight: Flight, job: Callable[[], Landing]) -> None:
+        if not flight.future.set_running_or_notify_cancel():
+            return
         try:
             landing = job()
+            with self._lock:
+                self._on_landing(flight, landing)
+                flight.landing = landing
+                del self._flying[flight.fragment.id]
         except BaseException as error:  # whatever it is belongs to those who wait, not to this thread
             with self._lock:
                 del self._flying[flight.fragment.id]
             flight.future.set_exception(error)
-            return
-        with self._lock:
-            del self._flying[flight.fragment.id]
-            flight.landing = landing
-            self._on_landing(flight, landing)
-        flight.future.set_result(landing)
+        else:
+            flight.future.set_result(landing)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from arbiter.cache.errors import (
+    CacheClosedError,
     DamagedFragmentError,
     FragmentInUseError,
     FragmentTooLargeError,
@@ -47,6 +48,7 @@ class Mover:
         self._open: OrderedDict[tuple[CacheTier, FragmentId], Content] = OrderedDict()
         # Always taken from the upper tiers to the lower; reentrant, for what takes all of them and then makes room.
         self._rooms = {tier: threading.RLock() for tier in index.tiers}
+        self._closed = False
 
     # Readers (called with the lock held)
 
@@ -130,8 +132,10 @@ class Mover:
         Raises:
             UnknownFragmentError: no tier has it.
             FragmentInUseError: a reader holds it.
+            CacheClosedError: the stores are closed.
         """
         with self._all_rooms():
+            self.check_open()
             with self._lock:
                 tier = next(iter(self._index.copies(fragment)), None)
                 if tier is None:
@@ -152,8 +156,9 @@ class Mover:
             self._finish_leaving(fragment, tier)
 
     def remove(self, fragment: FragmentId) -> bool:
-        """Throw all copies away; whether there were any. Raises FragmentInUseError, StoreError."""
+        """Throw all copies away; whether there were any. Raises FragmentInUseError, StoreError, CacheClosedError."""
         with self._all_rooms():
+            self.check_open()
             with self._lock:
                 if self._index.is_busy(fragment):
                     raise FragmentInUseError(f"fragment {fragment} is held by readers or on its way between tiers.")
@@ -169,6 +174,18 @@ class Mover:
             if problems:
                 raise problems[0]
             return bool(tiers)
+
+    def check_open(self) -> None:
+        """Raises CacheClosedError once the stores are closed: what lies in their directories may be another's then."""
+        if self._closed:
+            raise CacheClosedError("the cache is closed; nothing in it can be moved or thrown away.")
+
+    def close(self) -> None:
+        """Close the stores once nobody moves anything between them."""
+        with self._all_rooms():
+            self._closed = True
+            for store in self._stores.values():
+                store.close()
 
     @contextmanager
     def _all_rooms(self) -> Iterator[None]:

@@ -51,6 +51,7 @@ def file_cache(
     source: "MemorySource | None" = None,
     stores: Mapping[CacheTier, TierStore] | None = None,
     room_timeout: float = 0.0,
+    parallel: int = 8,
 ) -> FragmentCache:
     """A cache whose RAM and NVMe are directories below this one."""
     config = CacheConfig(
@@ -60,6 +61,7 @@ def file_cache(
         ram_directory=directory / "ram",
         nvme_directory=directory / "nvme",
         room_timeout=room_timeout,
+        parallel_transfers=parallel,
     )
     return FragmentCache(config, source=source, stores=stores)
 

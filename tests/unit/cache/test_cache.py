@@ -1,5 +1,6 @@
 """The fragment cache as its users see it: where fragments go, what they are counted as, and what is refused."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -381,6 +382,28 @@ def test_a_closed_cache_says_so(tmp_path: Path) -> None:
         put(cache, "a")
 
 
+CHANGES: dict[str, Callable[[FragmentCache], object]] = {
+    "remove": lambda cache: cache.remove(A.id),
+    "demote": lambda cache: cache.demote(A.id),
+    "promote": lambda cache: cache.promote(A.id),
+    "clear": lambda cache: cache.clear(),
+    "insert another size": lambda cache: cache.insert(Fragment(id=A.id, size=99), content("a", 99), tier=NVME),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_closed_cache_leaves_its_directories_to_the_next_one(
+    tmp_path: Path, change: Callable[[FragmentCache], object]
+) -> None:
+    closed = file_cache(tmp_path, ram=100, nvme=100)
+    put(closed, "a", tier=NVME)
+    closed.close()
+    with file_cache(tmp_path, ram=100, nvme=100) as cache:
+        with pytest.raises(CacheClosedError, match="the cache is closed"):
+            change(closed)
+        assert read(cache, A) == content("a")
+
+
 # Settings
 
 
@@ -418,6 +441,27 @@ def test_a_store_that_fails_leaves_no_bytes_behind(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="the device is gone"):
             put(cache, "a", tier=VRAM)
         assert used(cache) == {VRAM: 0, RAM: 0}
+
+
+class ForgetfulStore(AccountingStore):
+    """Does not know any more what it has."""
+
+    def scan(self) -> Sequence[Fragment]:
+        raise StoreError("the device is gone.")
+
+
+def test_a_cache_that_cannot_be_made_holds_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "nvme").write_bytes(b"a file")
+    with pytest.raises(StoreError, match="nvme cannot be used: Not a directory"):
+        file_cache(tmp_path, ram=100, nvme=100)
+    with pytest.raises(StoreError, match="the device is gone"):
+        file_cache(tmp_path, vram=100, ram=100, stores={VRAM: ForgetfulStore(VRAM)})
+    (tmp_path / "ram" / "incoming").rmdir()
+    (tmp_path / "ram" / "incoming").write_bytes(b"a file")
+    with pytest.raises(StoreError, match="ram cannot be used: File exists"):
+        file_cache(tmp_path, ram=100)
+    (tmp_path / "ram" / "incoming").unlink()
+    file_cache(tmp_path, ram=100).close()
 
 
 class DeviceStore(AccountingStore):

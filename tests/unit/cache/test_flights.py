@@ -4,10 +4,19 @@ import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock, Thread
 
 import pytest
 
-from arbiter.cache import CacheClosedError, FragmentCache, FragmentInUseError, FragmentUnavailableError, TierFullError
+from arbiter.cache import (
+    AccountingStore,
+    CacheClosedError,
+    FragmentCache,
+    FragmentInUseError,
+    FragmentUnavailableError,
+    TierFullError,
+)
+from arbiter.cache.flights import Flight, Flights, Landing
 from arbiter.workload import WorkloadType
 from tests.unit.cache.support import (
     NVME,
@@ -108,9 +117,7 @@ async def test_a_reader_that_is_cancelled_after_the_landing_gives_its_lease_back
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
-        await asyncio.to_thread(cache.close)
-        cache.clear()
-        assert A.id not in cache
+        assert cache.remove(A.id)
 
 
 def test_a_failed_flight_fails_its_readers_and_nobody_after_them(tmp_path: Path) -> None:
@@ -124,6 +131,55 @@ def test_a_failed_flight_fails_its_readers_and_nobody_after_them(tmp_path: Path)
         assert cache.stats().tiers[RAM].used == 0
         source.have(content("a"))
         assert read(cache) == content("a")
+
+
+def test_a_flight_that_no_thread_can_be_had_for_fails_its_reader_and_nobody_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    source = MemorySource(content("a"))
+    with file_cache(tmp_path, ram=100, source=source) as cache:
+        with monkeypatch.context() as patched:
+            patched.setattr(Thread, "start", refused)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                cache.open(A)
+        cache.open(A, timeout=PATIENCE).release()
+        assert source.fetched == Counter({A.id: 1})
+        assert cache.remove(A.id)
+
+
+def test_a_landing_that_fails_is_told_to_those_who_wait() -> None:
+    def refuse(_: Flight, __: Landing) -> None:
+        raise KeyError("nobody")
+
+    lock = Lock()
+    flights = Flights(lock=lock, parallel=1, on_landing=refuse)
+    landing = Landing(tier=RAM, content=AccountingStore(RAM).open(A))
+    with lock:
+        flight = flights.start(A, into=RAM, is_here=True, job=lambda: landing)
+    assert isinstance(flight.future.exception(PATIENCE), KeyError)
+    with lock:
+        assert (flights.of(A.id), flight.landing) == (None, None)
+    flights.close()
+
+
+def test_what_is_on_this_machine_does_not_wait_for_downloads(tmp_path: Path) -> None:
+    source = MemorySource(content("a"))
+    with (
+        file_cache(tmp_path, ram=200, nvme=200, source=source, parallel=1) as cache,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        cache.insert(B, content("b"), tier=NVME)
+        source.gate.clear()
+        download = threads.submit(read, cache)
+        assert source.reached.wait(PATIENCE)
+        with cache.open(B, timeout=PATIENCE) as lease:
+            assert (lease.tier, bytes(lease.view)) == (RAM, content("b"))
+        assert not download.done()
+        source.gate.set()
+        assert download.result(PATIENCE) == content("a")
 
 
 def test_readers_who_want_different_tiers_share_one_download(tmp_path: Path) -> None:
