@@ -20,6 +20,7 @@ from aiohttp import web
 
 from arbiter_deviceplugin.target import Told
 from arbiter_kube.api.durations import parse_duration
+from arbiter_kube.api.reading import UNREADABLE
 from arbiter_kube.client.bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class ContainerDirectory:
     async def _applied(self, request: web.BaseRequest) -> web.Response:
         try:
             applied = msgspec.json.decode(await request.read(), type=Applied)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return _bad(f'{error}; send {{"revision": 3, "quality": 0.904, "vramBytes": 9705619456}}')
         await asyncio.sleep(self._acknowledgements.take(asyncio.get_running_loop().time()))
         await self._acknowledge(applied)

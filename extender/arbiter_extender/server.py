@@ -19,6 +19,7 @@ from arbiter_extender.heads import Connection, answering
 from arbiter_extender.messages import ExtenderArgs, ExtenderBindingArgs, ExtenderBindingResult
 from arbiter_extender.metrics import Metrics
 from arbiter_extender.service import Extender
+from arbiter_kube.api.reading import UNREADABLE
 from arbiter_kube.client.health import Bind, Obstacle
 from arbiter_kube.client.process import ConfigurationError
 from arbiter_kube.client.turns import Turns
@@ -94,7 +95,7 @@ class _Bodies:
             self._expected -= size
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise BadRequestError(f"The request's body is not {kind.__name__}: {error}.") from error
 
 

@@ -27,6 +27,7 @@ from arbiter.ids import GpuUuid, NodeName
 from arbiter.units import QuantityError, format_mib, parse_bytes
 from arbiter.workload import MemoryPressure, Priority, Resize, WorkloadType
 from arbiter_kube.api import GROUP
+from arbiter_kube.api.reading import UNREADABLE
 
 
 def _key(name: str) -> str:
@@ -224,7 +225,7 @@ def decode_demand(text: str) -> FrozenDemand:
         if raw.version != DEMAND_VERSION:
             raise InvalidAnnotationError(f"{DEMAND} has version {raw.version}; this process knows {DEMAND_VERSION}.")
         demand = _thawed(raw)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         if isinstance(error, InvalidAnnotationError):
             raise
         raise InvalidAnnotationError(f"{DEMAND} cannot be read: {error}") from error
@@ -329,7 +330,7 @@ _Versioned = TypeVar("_Versioned", TargetGrant, Nomination)
 def _decode(key: str, text: str, kind: type[_Versioned], *, version: int) -> _Versioned:
     try:
         value = msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidAnnotationError(f"{key} cannot be read: {error}.") from error
     if value.version != version:
         raise InvalidAnnotationError(f"{key} has version {value.version}; this process knows {version}.")

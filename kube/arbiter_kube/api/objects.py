@@ -1,16 +1,22 @@
 """What Arbiter reads of Kubernetes' own objects: typed, small and quick to decode, since pods arrive by the thousand.
 
 Fields that nobody here reads are left out, unknown ones are ignored. Objects are immutable trees (never cyclic, which
-is why the garbage collector need not track them). Imports msgspec and the core's identifiers only.
+is why the garbage collector need not track them). Imports msgspec and the core's identifiers and units.
 """
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from arbiter.ids import NodeName, PodUid
+from arbiter.units import QuantityError, Slices, parse_bytes
+from arbiter_kube.api import VRAM_RESOURCE
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Kubernetes writes every time with its zone; one without is no moment."""
 
 
 class ObjectKey(NamedTuple):
@@ -49,8 +55,8 @@ class ObjectMeta(_Object, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
     owner_references: tuple[OwnerReference, ...] = ()
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
     deletion_grace_period_seconds: int | None = None
 
     @property
@@ -72,7 +78,7 @@ class Condition(_Object, frozen=True, kw_only=True):
     status: str = "Unknown"
     reason: str = ""
     message: str = ""
-    last_transition_time: datetime | None = None
+    last_transition_time: Time | None = None
 
 
 class EnvVar(_Object, frozen=True, kw_only=True):
@@ -87,6 +93,25 @@ class ResourceRequirements(_Object, frozen=True, kw_only=True):
 
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Refuses slices that cannot be counted, so that whoever reads the object is told, and nobody later."""
+        _ = self.slices
+
+    @property
+    def slices(self) -> Slices:
+        """Units of GPU memory that the kubelet reserves; 0 where none are asked for."""
+        asked = self.limits.get(VRAM_RESOURCE)
+        return Slices(0) if asked is None else _count(asked)
+
+
+@lru_cache(maxsize=256)
+def _count(text: str) -> Slices:
+    # The API server admits whole numbers only, but keeps how they were written: 1000 is 1k, and 1Ki is one too.
+    try:
+        return Slices(parse_bytes(text))
+    except QuantityError as error:
+        raise QuantityError(f'{VRAM_RESOURCE} "{text}" is no count of units; write a whole number such as 4') from error
 
 
 class Container(_Object, frozen=True, kw_only=True):
@@ -159,7 +184,7 @@ class PodSpec(_Object, frozen=True, kw_only=True):
 class ContainerStateRunning(_Object, frozen=True, kw_only=True):
     """Since when it runs."""
 
-    started_at: datetime | None = None
+    started_at: Time | None = None
 
 
 class ContainerStateTerminated(_Object, frozen=True, kw_only=True):
@@ -168,8 +193,8 @@ class ContainerStateTerminated(_Object, frozen=True, kw_only=True):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: Time | None = None
+    finished_at: Time | None = None
 
 
 class ContainerStateWaiting(_Object, frozen=True, kw_only=True):
@@ -223,7 +248,7 @@ class PodStatus(_Object, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
-    start_time: datetime | None = None
+    start_time: Time | None = None
 
 
 class Pod(_Object, frozen=True, kw_only=True):
@@ -353,8 +378,8 @@ class Event(_Object, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
     count: int = 0
-    first_timestamp: datetime | None = None
-    last_timestamp: datetime | None = None
+    first_timestamp: Time | None = None
+    last_timestamp: Time | None = None
     source: EventSource = EventSource()
     reporting_component: str = ""
     reporting_instance: str = ""
@@ -365,8 +390,8 @@ class LeaseSpec(_Object, frozen=True, kw_only=True):
 
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
-    acquire_time: datetime | None = None
-    renew_time: datetime | None = None
+    acquire_time: Time | None = None
+    renew_time: Time | None = None
     lease_transitions: int = 0
 
 

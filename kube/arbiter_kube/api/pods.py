@@ -4,16 +4,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from functools import lru_cache
 
 from arbiter.demand import Demand
 from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
-from arbiter.units import Slices, parse_bytes
+from arbiter.units import Slices
 from arbiter.workload import Priority, WorkloadType
-from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.annotations import FrozenDemand, InvalidAnnotationError, Nomination, TargetGrant
-from arbiter_kube.api.objects import Container, Pod
+from arbiter_kube.api.objects import Pod
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
 
     A pod without a readable frozen demand came past admission: it is a fixed demand of the slices that it reserves.
     """
-    slices = Slices(sum(_slices(container) for container in pod.spec.containers))
+    slices = Slices(sum(container.resources.slices for container in pod.spec.containers))
     if not slices:
         return None
     annotations = pod.metadata.annotations
@@ -87,15 +85,6 @@ def gpu_pod(pod: Pod, *, unit: int) -> GpuPod | None:
     )
 
 
-def _slices(container: Container) -> int:
-    asked = container.resources.limits.get(VRAM_RESOURCE)
-    # The API server admits whole numbers only, but keeps how they were written: 1000 is 1k, and 1Ki is one too.
-    return 0 if asked is None else _count(asked)
-
-
-_count = lru_cache(maxsize=256)(parse_bytes)
-
-
 def _frozen(pod: Pod, *, unit: int, slices: Slices) -> FrozenDemand:
     text = pod.metadata.annotations.get(a.DEMAND)
     if text is not None:
@@ -103,7 +92,7 @@ def _frozen(pod: Pod, *, unit: int, slices: Slices) -> FrozenDemand:
             return a.decode_demand(text)
         except InvalidAnnotationError as error:
             _log.warning("demand unreadable, counted as fixed pod=%s error=%s", pod.key, error)
-    container = next(c.name for c in pod.spec.containers if _slices(c))
+    container = next(c.name for c in pod.spec.containers if c.resources.slices)
     return FrozenDemand(demand=fixed_demand(slices * unit), container=container)
 
 

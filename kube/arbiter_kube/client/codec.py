@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 import pydantic
 
+from arbiter_kube.api.reading import UNREADABLE
 from arbiter_kube.client.errors import UnreadableError
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def decode(text: bytes, model: type[T]) -> T:
     """
     try:
         value: T = _reader(model)(text)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise UnreadableError(f"not a {model.__name__}: {error}") from error
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

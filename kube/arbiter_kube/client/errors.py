@@ -6,10 +6,12 @@
     └── ApiError           the API server's own refusal, with its status and reason
         ├── NotFound 404, Conflict 409, Gone 410, Invalid 422, Forbidden 403, TooManyRequests 429
 
-Every text names the verb, the resource and the object. Imports msgspec only.
+Every text names the verb, the resource and the object. Imports msgspec and what makes JSON unreadable.
 """
 
 import msgspec
+
+from arbiter_kube.api.reading import UNREADABLE
 
 
 class KubeError(Exception):
@@ -98,7 +100,7 @@ def api_error(*, action: str, status: int, body: bytes, retry_after: float | Non
     """The error for a refusal; `action` is verb, resource and object, `body` a metav1.Status or any text."""
     try:
         answer = msgspec.json.decode(body, type=Status)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         answer = Status(message=body[:300].decode(errors="replace").strip())
     code = status or answer.code or 500
     details = answer.details.retry_after_seconds if answer.details else None

@@ -10,7 +10,6 @@ import msgspec
 
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import codec
-from arbiter_kube.client.errors import UnreadableError
 
 T = TypeVar("T")
 
@@ -64,7 +63,7 @@ class Store(Generic[T]):
     """What is kept of objects, by namespace and name.
 
     `read` makes it of an object's JSON; where it makes None, the object is none of ours and nothing of it is kept. One
-    that it cannot read is logged, counted in `unreadable` and keeps its last readable form.
+    that it cannot read, whatever it raises, is logged, counted in `unreadable` and keeps its last readable form.
     """
 
     def __init__(self, read: Callable[[bytes], T | None]) -> None:
@@ -83,12 +82,7 @@ class Store(Generic[T]):
         key, version = identity.key, _Version(identity.uid, identity.resource_version)
         if self._versions.get(key) == version:
             return Staged(key, version, _Unchanged.KNOWN)
-        try:
-            kept = self._read(item)
-        except UnreadableError as error:
-            self._skip(key, error)
-            return Staged(key, version, _Unchanged.UNREADABLE)
-        return Staged(key, version, _Unchanged.NOT_OURS if kept is None else kept)
+        return Staged(key, version, self._kept(key, item))
 
     def take(self, staged: Staged[T]) -> list[Change[T]]:
         """Takes in what was read."""
@@ -111,20 +105,23 @@ class Store(Generic[T]):
         key = identity_of(item).key
         self._versions.pop(key, None)
         before = self.objects.pop(key, None)
-        try:
-            last = self._read(item) or before
-        except UnreadableError as error:
-            self._skip(key, error)
-            last = before
-        return [] if last is None else [Deleted(last)]
+        last = self._kept(key, item)
+        if isinstance(last, _Unchanged):
+            return [] if before is None else [Deleted(before)]
+        return [Deleted(last)]
 
     def _forget(self, key: ObjectKey) -> list[Change[T]]:
         del self._versions[key]
         return [Deleted(self.objects.pop(key))] if key in self.objects else []
 
-    def _skip(self, key: ObjectKey, error: UnreadableError) -> None:
-        self.unreadable += 1
-        _log.warning("object skipped object=%s error=%s", key, error)
+    def _kept(self, key: ObjectKey, item: bytes) -> T | _Unchanged:
+        try:
+            kept = self._read(item)
+        except Exception as error:  # one object, which is anybody's, must not end the copy of all others
+            self.unreadable += 1
+            _log.warning("object skipped object=%s error=%s", key, error)
+            return _Unchanged.UNREADABLE
+        return _Unchanged.NOT_OURS if kept is None else kept
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):

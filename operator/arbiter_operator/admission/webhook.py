@@ -51,7 +51,7 @@ class PodAdmission:
         try:
             pod = msgspec.convert(dict(body), Pod)
             admission = decide(pod, named=await self._named(pod), defaults=self._defaults(), unit=self._unit)
-        except RefusedError as error:
+        except (RefusedError, msgspec.ValidationError) as error:
             _log.info("pod refused reason=%s", error)
             raise kopf.AdmissionError(str(error), code=_FORBIDDEN) from error
         warnings.extend(admission.warnings)

@@ -79,6 +79,7 @@ async def test_who_acknowledges_what_it_was_not_told_frees_nothing(site: Site, l
     "body",
     [
         pytest.param("no json", id="no JSON"),
+        pytest.param("[" * 3000, id="deeper nesting than anybody reads"),
         pytest.param('{"revision": 1}', id="fields missing"),
         pytest.param('{"revision": -1, "quality": 1, "vramBytes": 1}', id="a negative revision"),
         pytest.param('{"revision": 1, "quality": 2, "vramBytes": 1}', id="a quality above 1"),

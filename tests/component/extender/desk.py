@@ -55,7 +55,11 @@ class EmptyApi:
         self.tell(kind, "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
 
     def tell(self, kind: str, event: str, thing: Json) -> None:
-        self._told[kind].put_nowait(json.dumps({"type": event, "object": thing}).encode() + b"\n")
+        self.tell_line(kind, json.dumps({"type": event, "object": thing}).encode())
+
+    def tell_line(self, kind: str, line: bytes) -> None:
+        """The same of what json would not write."""
+        self._told[kind].put_nowait(line + b"\n")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if "watch" in request.query:

@@ -15,9 +15,11 @@ from arbiter_extender import heads, server
 from arbiter_extender.decision import FilterAnswer
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
+from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.client import turns
 from tests.component.extender.desk import Desk, Json, a_desk
-from tests.unit.extender.builders import a_node, a_pod
+from tests.component.extender.support import eventually
+from tests.unit.extender.builders import UNIT, a_node, a_pod
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -79,7 +81,7 @@ LEAVES = (
     | st.sampled_from([-(2**63), 2**63, 2**64, 10**30, -1, 0])
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
-    | st.sampled_from([*NAMES, "n1-a", "1Ki", "-4", "4e9", "Late", "{}", "[]", '{"version": 1}'])
+    | st.sampled_from([*NAMES, "n1-a", "1Ki", "Ki", "-4", "4e9", "1e99", "Late", "{}", "[]", '{"version": 1}'])
 )
 ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner))
 
@@ -144,6 +146,64 @@ def test_no_request_meets_an_exception(desk_loop: tuple[asyncio.Runner, Desk], v
     body = data.draw(spoilt(REQUESTS[verb]) | st.binary(max_size=20) | ANYTHING)
     status, text = runner.run(desk.post(verb, body))
     assert _is_answer(status, text), (status, text)
+
+
+def _limited(name: str, quantity: str) -> Json:
+    pod = pod_json(name)
+    pod["spec"]["containers"][0]["resources"]["limits"][VRAM_RESOURCE] = quantity
+    return pod
+
+
+DEEP = b"[" * 50_000 + b"]" * 50_000
+"""No JSON parser follows it: a stack is not as deep."""
+
+
+def _written(pod: Json, *, unknown: bytes) -> bytes:
+    return json.dumps(pod | {"x": None}).encode().replace(b'"x": null', b'"x": ' + unknown)
+
+
+UNREADABLE_PODS = {
+    "a field that nobody knows, nested too deep": _written(pod_json("odd"), unknown=DEEP),
+    "a field that nobody knows, nested too deep where a list belongs": _written(
+        pod_json("odd") | {"spec": {}}, unknown=b'0, "spec": {"containers": ' + DEEP + b"}"
+    ),
+    "text that is no UTF-8": _written(pod_json("odd"), unknown=b'0, "status": {"reason": "\xff"}'),
+    **{f"{text} units": json.dumps(_limited("odd", text)).encode() for text in ("-4", "1e99", "Ki")},
+}
+
+
+@pytest.mark.parametrize("verb", ["filter", "prioritize"])
+@pytest.mark.parametrize("pod", UNREADABLE_PODS.values(), ids=UNREADABLE_PODS)
+async def test_a_request_about_a_pod_that_nobody_can_read_is_refused(desk: Desk, verb: str, pod: bytes) -> None:
+    status, text = await desk.post(verb, b'{"NodeNames": ["n1"], "Pod": ' + pod + b"}")
+    assert (status, text[:40]) == (400, "The request's body is not ExtenderArgs: "), text
+
+
+@pytest.mark.parametrize("pod", UNREADABLE_PODS.values(), ids=UNREADABLE_PODS)
+async def test_a_watch_goes_on_behind_a_pod_that_nobody_can_read(desk: Desk, pod: bytes) -> None:
+    desk.api.has["pods"] = [pod_json("b")]
+    desk.api.tell_line("pods", b'{"type": "MODIFIED", "object": ' + pod + b"}")
+    desk.api.tell("pods", "ADDED", pod_json("b"))
+
+    async def knows() -> bool | None:
+        return True if desk.ledger.pod(PodUid("uid-b")) else None
+
+    await eventually(knows, "pod after the unreadable one")
+    assert desk.ledger.pod(PodUid("uid-odd")) is None
+
+
+async def test_a_pod_whose_annotations_nobody_can_read_is_counted_by_its_slices(desk: Desk) -> None:
+    odd = pod_json("odd")
+    deep = '{"version": 1, "x": ' + DEEP.decode() + "}"
+    odd["metadata"]["annotations"] |= dict.fromkeys((a.DEMAND, a.GRANT, a.NOMINATED), deep)
+    desk.api.tell("pods", "ADDED", odd)
+
+    async def known() -> GpuPod | None:
+        return desk.ledger.pod(PodUid("uid-odd"))
+
+    seen = await eventually(known, "pod")
+    assert (seen.demand, seen.nomination) == (fixed_demand(4 * UNIT), None)
+    assert (await desk.post("filter", ARGS | {"Pod": odd}))[0] == 200
 
 
 @BOUNDED

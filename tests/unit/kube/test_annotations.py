@@ -1,6 +1,7 @@
 """What pods' annotations say is read strictly: a process must not stumble over a text that is none of Arbiter's."""
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -77,6 +78,12 @@ def test_a_grant_that_makes_no_sense_is_refused(changes: dict[str, object]) -> N
 
     with pytest.raises(InvalidAnnotationError, match=r"^arbiter\.infernum\.io/grant "):
         a.decode_grant(text)
+
+
+@pytest.mark.parametrize("decode", [a.decode_demand, a.decode_grant, a.decode_nomination])
+def test_what_is_nested_too_deep_to_be_read_is_refused(decode: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidAnnotationError, match="maximum recursion depth exceeded"):
+        decode('{"version": 1, "x": ' + "[" * 50_000 + "]" * 50_000 + "}")
 
 
 def test_a_nomination_without_a_time_zone_is_refused() -> None:

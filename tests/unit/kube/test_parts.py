@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api import VRAM_RESOURCE
+from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.resources import GPU_NODES, LEASES, NODES, PODS
 from arbiter_kube.client import ApiError, Conflict, CredentialsError, Gone, TooManyRequests, codec
 from arbiter_kube.client.backoff import Backoff
@@ -178,6 +179,49 @@ def test_nothing_is_kept_of_what_is_none_of_ours() -> None:
     assert relist(store, foreign, thing("a")) == [Applied(thing("a"))]
     assert store.delete(codec.encode(foreign)) == []
     assert list(store.objects.values()) == [thing("a")]
+
+
+def limited(quantity: str) -> bytes:
+    limits = {"resources": {"limits": {VRAM_RESOURCE: quantity}}}
+    return b'{"metadata": %b, "spec": ' + codec.encode({"containers": [limits]}) + b"}"
+
+
+UNREADABLE = {
+    "no UTF-8": b'{"metadata": %b, "spec": {"nodeName": "\xff"}}',
+    "fewer slices than none": limited("-4"),
+    "more slices than memory has bytes": limited("1e99"),
+    "slices that are no number": limited("Ki"),
+    "a time of no zone": b'{"metadata": %b, "status": {"startTime": "0001-01-01T00:00:00"}}',
+}
+
+
+@pytest.mark.parametrize("written", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_pod_that_nobody_can_read_is_counted_and_stays_as_it_was(
+    written: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(lambda item: codec.decode(item, Pod))
+    store.take(store.stage(b'{"metadata": {"name": "b", "namespace": "team", "resourceVersion": "1"}}'))
+    readable = store.objects[ObjectKey("team", "b")]
+    now = written % b'{"name": "b", "namespace": "team", "resourceVersion": "2"}'
+    assert store.take(store.stage(now)) == []
+    assert store.objects == {ObjectKey("team", "b"): readable}
+    assert "object skipped object=team/b error=not a Pod: " in caplog.text
+    assert store.unreadable == 1
+    assert store.delete(now) == [Deleted(readable)]
+
+
+def test_what_fails_at_one_object_is_told_of_that_one_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def read(item: bytes) -> Thing:
+        read = codec.decode(item, Thing)
+        if read.metadata["name"] == "odd":
+            raise ZeroDivisionError("nobody thought of this")
+        return read
+
+    store = Store(read)
+    assert relist(store, thing("odd"), thing("plain")) == [Applied(thing("plain"))]
+    assert store.delete(codec.encode(thing("odd"))) == []
+    assert store.unreadable == 2
+    assert "object skipped object=odd error=nobody thought of this" in caplog.text
 
 
 def test_what_is_staged_is_taken_in_later() -> None:

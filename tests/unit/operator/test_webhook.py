@@ -72,6 +72,14 @@ async def answered(admitting: PodAdmission) -> kopf.RawBody:
     return body
 
 
+async def test_a_pod_that_counts_less_than_nothing_is_refused_with_a_sentence() -> None:
+    async with admission(of_one=chat, of_all=nothing) as admitting:
+        body = cast("kopf.RawBody", pod_manifest(vram="-4"))
+        with pytest.raises(kopf.AdmissionError, match=r'^arbiter\.infernum\.io/vram "-4" is no count') as error:
+            await admitting.admit(kopf.Body(body), kopf.Patch(), warnings=[])
+    assert error.value.code == 403
+
+
 FAILURES = {
     "an API server that fails": (refusal(500), nothing, 503, UNREADABLE),
     "one that forbids it": (refusal(403), nothing, 503, UNREADABLE),
