@@ -43,15 +43,6 @@ class _Node:
         """Whether there is nothing to remember."""
         return self.report is None and not (self.labels or self.pods or self.nominated or self.held)
 
-    def promises(self) -> Iterator[Promise]:
-        """Those to pods that are not bound; what is held for a pod takes the place of its nomination."""
-        for hold in self.held.values():
-            standing = Standing.ASSUMED if hold.is_assumed else Standing.SOFT_HELD
-            yield Promise(pod=hold.pod, gpus=hold.assignment.gpus, standing=standing)
-        for uid, pod in self.nominated.items():
-            if uid not in self.held and pod.nomination is not None:
-                yield Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
-
 
 def claimant(pod: Pod, *, unit: int) -> GpuPod | None:
     """What claims depend on, the same from a watch and from a scheduler; None where the pod asks for no VRAM.
@@ -172,6 +163,7 @@ class Ledger:
         if hold is not None:
             del self._nodes[hold.assignment.node].held[uid]
             self._changed(hold.assignment.node)
+            self._nomination_changed(uid)
 
     def expire(self, now: float) -> None:
         """Ends what has run out. To be called before the ledger is asked."""
@@ -249,7 +241,7 @@ class Ledger:
             name,
             node.report,
             pods=(pod for uid, pod in node.pods.items() if uid != besides),
-            promises=(promise for promise in node.promises() if promise.pod.uid != besides),
+            promises=(promise for promise in self._promises(node) if promise.pod.uid != besides),
             policy=node.policy,
             unit=self.unit,
         )
@@ -257,6 +249,19 @@ class Ledger:
     def nodes(self) -> tuple[NodeName, ...]:
         """Every node whose agent has reported."""
         return tuple(sorted(name for name, node in self._nodes.items() if node.report is not None))
+
+    def _promises(self, node: _Node) -> Iterator[Promise]:
+        """Those to pods that are not bound.
+
+        What is held for a pod takes the place of its nomination there, and a bind in flight wherever it is: until then
+        kube-scheduler may still choose the nominated node.
+        """
+        for hold in node.held.values():
+            standing = Standing.ASSUMED if hold.is_assumed else Standing.SOFT_HELD
+            yield Promise(pod=hold.pod, gpus=hold.assignment.gpus, standing=standing)
+        for uid, pod in node.nominated.items():
+            if uid not in node.held and not self.is_assumed(uid) and pod.nomination is not None:
+                yield Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
 
     def _put(self, name: NodeName, *, besides: PodUid | None) -> None:
         self._outdated.discard(name)
@@ -285,6 +290,13 @@ class Ledger:
             self.release(uid)
             self._changed(hold.assignment.node)
         self._holds[uid] = self._nodes[hold.assignment.node].held[uid] = hold
+        if hold.is_assumed:
+            self._nomination_changed(uid)
+
+    def _nomination_changed(self, uid: PodUid) -> None:
+        pod = self._pods.get(uid)
+        if pod is not None and pod.nomination is not None:
+            self._changed(pod.nomination.node)
 
     def _forget(self, pod: GpuPod | None) -> None:
         if pod is None:

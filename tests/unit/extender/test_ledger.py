@@ -237,3 +237,23 @@ def test_what_is_held_for_a_pod_takes_the_place_of_its_nomination() -> None:
     ledger.hold(nominated.pod, at("n1", "a"), until=NOW + 2)
     assert entries(ledger) == [("next", Standing.SOFT_HELD, 4, {A: Slices(4)})]
     assert entries(ledger, now=NOW + 2) == [("next", Standing.NOMINATED, 4, {B: Slices(4)})]
+
+
+def test_a_bind_in_flight_elsewhere_ends_a_nomination_and_a_soft_hold_does_not() -> None:
+    nominated = a_pod("next").nominated("n1", "b", seconds=300)
+    kept = [("next", Standing.NOMINATED, 4, {B: Slices(4)})]
+    ledger = a_ledger(a_node("n2").gpu("c", "12Gi"), NODE, nominated)
+    large = Newcomer(demand=a_pod("large").sizes(full="12Gi", floor="12Gi").gpus(2).pod.demand)
+
+    def has_room() -> bool:
+        return bool(ledger.placement(besides=uid("large")).fitting(large, [N1]))
+
+    ledger.hold(nominated.pod, at("n2", "c"), until=NOW + 2)
+    assert entries(ledger) == kept
+    assert not has_room()
+    ledger.assume(nominated.pod, at("n2", "c"))
+    assert entries(ledger) == []
+    assert has_room()
+    ledger.release(uid("next"))
+    assert entries(ledger) == kept
+    assert not has_room()
