@@ -56,7 +56,7 @@ def claimant(pod: Pod, *, unit: int) -> GpuPod | None:
 class Ledger:
     """Every claim on every GPU. Events may come in any order, twice, or again after a gap: the last word counts.
 
-    `unit` is the bytes of a slice; times are seconds since the epoch.
+    `unit` is the bytes of a slice.
     """
 
     def __init__(self, *, unit: int, strategy: Strategy = Strategy.PACKED) -> None:
@@ -68,7 +68,8 @@ class Ledger:
         self._holds: dict[PodUid, Hold] = {}
         self._policies: dict[str, QualityPolicy] = {}
         self._policy_of: dict[str, Policy] = {}
-        self._deadlines: list[tuple[float, PodUid]] = []
+        self._holds_end: list[tuple[float, PodUid]] = []
+        self._nominations_end: list[tuple[float, PodUid]] = []
         self._placement = Placement(strategy)
         self._rooms: dict[NodeName, NodeRoom] = {}
         """As they are in the index."""
@@ -93,7 +94,7 @@ class Ledger:
         elif pod.nomination is not None and not (pod.finished or pod.terminating):
             self._nodes[pod.nomination.node].nominated[pod.uid] = pod
             self._changed(pod.nomination.node)
-            heapq.heappush(self._deadlines, (pod.nomination.until.timestamp(), pod.uid))
+            heapq.heappush(self._nominations_end, (pod.nomination.until.timestamp(), pod.uid))
         if pod.node is not None or pod.finished:
             self.release(pod.uid)
 
@@ -149,9 +150,9 @@ class Ledger:
     # Promises of this process
 
     def hold(self, pod: GpuPod, assignment: Assignment, *, until: float) -> None:
-        """Keeps room for a pod until it is bound, or until the time is over."""
+        """Keeps room for a pod until it is bound, or until the time is over, by the caller's own clock."""
         self._promise(Hold(pod=pod, assignment=assignment, until=until))
-        heapq.heappush(self._deadlines, (until, pod.uid))
+        heapq.heappush(self._holds_end, (until, pod.uid))
 
     def assume(self, pod: GpuPod, assignment: Assignment) -> None:
         """Keeps room for a pod whose bind is in flight: only the API server's word ends that."""
@@ -165,15 +166,20 @@ class Ledger:
             self._changed(hold.assignment.node)
             self._nomination_changed(uid)
 
-    def expire(self, now: float) -> None:
-        """Ends what has run out. To be called before the ledger is asked."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, uid = heapq.heappop(self._deadlines)
-            hold, pod = self._holds.get(uid), self._pods.get(uid)
+    def expire(self, now: float, *, epoch: float) -> None:
+        """Ends what has run out. To be called before the ledger is asked.
+
+        `now` is by the clock of soft holds. Nominations end at a time that another process named, and so by the
+        seconds since the `epoch` of the system's clock.
+        """
+        for uid in _due(self._holds_end, now):
+            hold = self._holds.get(uid)
             if hold is not None and hold.is_over(now):
                 self.release(uid)
+        for uid in _due(self._nominations_end, epoch):
+            pod = self._pods.get(uid)
             nomination = pod.nomination if pod is not None and pod.node is None else None
-            if nomination is not None and nomination.until.timestamp() <= now:
+            if nomination is not None and nomination.until.timestamp() <= epoch:
                 self._nodes[nomination.node].nominated.pop(uid, None)
                 self._changed(nomination.node)
 
@@ -328,6 +334,12 @@ class Ledger:
             _log.warning(
                 "container uses other GPUs than its pod was bound with pod=%s node=%s", self._pods[uid].key, name
             )
+
+
+def _due(deadlines: list[tuple[float, PodUid]], now: float) -> Iterator[PodUid]:
+    """Takes those out of the heap that are over."""
+    while deadlines and deadlines[0][0] <= now:
+        yield heapq.heappop(deadlines)[1]
 
 
 def _with_gpus_of(known: NodeRoom, room: NodeRoom) -> NodeRoom:

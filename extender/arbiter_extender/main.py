@@ -14,7 +14,7 @@ from arbiter_extender.feed import Feed
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.metrics import LedgerCollector, Metrics
 from arbiter_extender.server import serve
-from arbiter_extender.service import Extender, steady_clock
+from arbiter_extender.service import Extender
 from arbiter_kube.api import SCHEDULER_NAME
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.health import Bind, serve_health
@@ -68,7 +68,7 @@ async def _serve(
         Binder(client, ledger) as binder,
     ):
         feed = Feed(client, ledger)
-        extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics, clock=steady_clock())
+        extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics)
         async with (
             serve_health(health_bind, component=COMPONENT, ready=feed.obstacle) as health,
             serve(bind, extender, ready=feed.obstacle, metrics=metrics) as address,

@@ -6,7 +6,12 @@ from arbiter.ids import GpuUuid, NodeName
 from arbiter_kube.api.pods import GpuPod
 
 SOFT_HOLD = 2.0
-"""Seconds for which room is held between the choice of a node and the bind."""
+"""Seconds for which room is held between the choice of a node and the bind.
+
+What comes in between mostly takes milliseconds. Where it is a volume that is made only now (WaitForFirstConsumer), the
+room is free again before it is there: the bind then takes what is left on the node, or is refused and the pod is
+scheduled anew.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +24,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Room for a pod; `until` (seconds since the epoch) is None once its bind is in flight."""
+    """Room for a pod; `until` (seconds by the extender's own clock) is None once its bind is in flight."""
 
     pod: GpuPod
     assignment: Assignment

@@ -27,14 +27,11 @@ from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError
 
 
-def steady_clock() -> Callable[[], float]:
-    """Seconds since the epoch that no correction of the system's clock moves back or forth."""
-    started = time.time() - time.monotonic()
-    return lambda: started + time.monotonic()
-
-
 class Extender:
-    """Answers kube-scheduler. Pods that ask for no GPU memory pass everywhere."""
+    """Answers kube-scheduler. Pods that ask for no GPU memory pass everywhere.
+
+    `clock` counts seconds and is never set; `epoch_clock` counts them since the epoch, as the system has them now.
+    """
 
     def __init__(
         self,
@@ -43,13 +40,15 @@ class Extender:
         *,
         filter_answer: FilterAnswer,
         metrics: Metrics,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        epoch_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._binder = binder
         self._filter_answer = filter_answer
         self._metrics = metrics
         self._clock = clock
+        self._epoch_clock = epoch_clock
 
     def filter(self, args: ExtenderArgs) -> ExtenderFilterResult:
         """Which nodes have room.
@@ -130,7 +129,7 @@ class Extender:
         self._ledger.hold(pod, assignment, until=self._clock() + SOFT_HOLD)
 
     def _expire(self) -> None:
-        self._ledger.expire(self._clock())
+        self._ledger.expire(self._clock(), epoch=self._epoch_clock())
 
     def _count(self, plan: FilterPlan) -> None:
         if not plan.passed:

@@ -89,7 +89,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, SOFT_HOLD]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.ledger.expire(self.now)
+        self.ledger.expire(self.now, epoch=self.now)
 
     @precondition(lambda self: self._waiting())
     @rule(data=st.data(), seconds=st.sampled_from([0.5, 5.0]))
@@ -205,8 +205,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assigned, known = self.ledger.assigned(uid), self.ledger.pod(uid)
             if self.ledger.is_assumed(uid) and assigned is not None and known is not None:
                 fresh.assume(known, assigned)
-        fresh.expire(self.now)
-        self.ledger.expire(self.now)
+        fresh.expire(self.now, epoch=self.now)
+        self.ledger.expire(self.now, epoch=self.now)
         for name in self.reports:
             assert self.ledger.occupancy(name) == fresh.occupancy(name)
         for size in (1, 4):

@@ -20,7 +20,7 @@ from arbiter_extender.feed import Feed
 from arbiter_extender.ledger import Ledger
 from arbiter_extender.metrics import Metrics
 from arbiter_extender.server import serve
-from arbiter_extender.service import Extender, steady_clock
+from arbiter_extender.service import Extender
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import BearerToken, Credentials
 from arbiter_kube.client.health import Bind
@@ -113,7 +113,7 @@ async def a_desk(*, filter_answer: FilterAnswer = FilterAnswer.ALL) -> AsyncIter
     metrics = Metrics(CollectorRegistry())
     async with api.serving() as client, Binder(client, ledger) as binder, aiohttp.ClientSession() as session:
         feed = Feed(client, ledger)
-        extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics, clock=steady_clock())
+        extender = Extender(ledger, binder, filter_answer=filter_answer, metrics=metrics)
         async with serve(Bind("127.0.0.1", 0), extender, ready=feed.obstacle, metrics=metrics) as address:
             following = asyncio.create_task(feed.run())
             await eventually(lambda: _is_open(feed), "ready ledger")

@@ -149,7 +149,7 @@ def test_a_pod_is_not_in_its_own_way() -> None:
 def test_a_soft_hold_ends_with_its_time() -> None:
     ledger = a_ledger(a_node("n1").gpu("a", "7Gi"))
     ledger.hold(a_pod("first").pod, at("n1", "a"), until=NOW + 2)
-    ledger.expire(NOW + 2)
+    ledger.expire(NOW + 2, epoch=NOW)
     assert filter_nodes(ledger, a_pod("second").pod, (N1,)).passed == (N1,)
 
 
@@ -157,7 +157,7 @@ def test_an_assumed_pod_keeps_its_room_however_long_it_takes() -> None:
     ledger = a_ledger(a_node("n1").gpu("a", "7Gi"))
     ledger.hold(a_pod("first").pod, at("n1", "a"), until=NOW + 2)
     ledger.assume(a_pod("first").pod, at("n1", "a"))
-    ledger.expire(NOW + 1e6)
+    ledger.expire(NOW + 1e6, epoch=NOW)
     assert filter_nodes(ledger, a_pod("second").pod, (N1,)).passed == ()
 
 
@@ -166,7 +166,7 @@ def test_nominated_room_is_kept_from_others_and_open_to_its_pod() -> None:
     ledger = a_ledger(a_node("n1").gpu("a", "7Gi"), nominated)
     assert filter_nodes(ledger, a_pod("other").pod, (N1,)).passed == ()
     assert filter_nodes(ledger, nominated.pod, (N1,)).passed == (N1,)
-    ledger.expire(NOW + 300)
+    ledger.expire(NOW, epoch=NOW + 300)
     assert filter_nodes(ledger, a_pod("other").pod, (N1,)).passed == (N1,)
 
 

@@ -22,7 +22,7 @@ Entry = tuple[str, Standing, int, dict[GpuUuid, Slices]]
 
 def entries(ledger: Ledger, *, now: float = NOW) -> list[Entry]:
     """Pod, standing, GiB that no newcomer can have and slices by GPU of every claim on n1."""
-    ledger.expire(now)
+    ledger.expire(now, epoch=now)
     view = ledger.occupancy(N1)
     assert view is not None
     return [
