@@ -12,7 +12,7 @@ from arbiter.demand import Demand
 from arbiter.ids import NodeName
 from arbiter.placement import Newcomer, fits
 from arbiter.units import format_bytes, slices_for
-from arbiter_extender.ledger import Ledger
+from arbiter_extender.ledger import Hardware, Ledger
 from arbiter_extender.promises import Assignment
 from arbiter_kube.api.occupancy import slices_per_gpu
 from arbiter_kube.api.pods import GpuPod
@@ -24,6 +24,8 @@ class Reason(StrEnum):
     NO_ROOM = "no GPU with room for the floor"
     TOO_FEW = "too few GPUs with room for the floor"
     TOO_SMALL = "no GPU as large as the floor"
+    TOO_FEW_LARGE = "too few GPUs as large as the floor"
+    OTHER_UNIT = "GPU memory counted in another unit by the node's agent"
     NOT_REPORTED = "GPUs not reported by the node's agent"
     ELSEWHERE = "already being bound to another node"
 
@@ -106,7 +108,7 @@ def plan_bind(ledger: Ledger, pod: GpuPod, node: NodeName) -> Assignment | Refus
     best = prioritize(ledger, pod, (node,))
     if best is not None:
         return best
-    if ledger.largest_floor(node) is None:
+    if ledger.hardware(node) is None:
         return Refusal(f"{pod.key} cannot be bound to {node}: {Reason.NOT_REPORTED}.")
     return Refusal(
         f"{pod.key} cannot be bound to {node}: the room for its floor of {format_bytes(demand.floor)} "
@@ -134,16 +136,27 @@ def _reasons(
     """Why the others will not do, apart by whether evictions may help."""
     failed: dict[NodeName, Reason] = {}
     unresolvable: dict[NodeName, Reason] = {}
-    no_room = Reason.NO_ROOM if demand.gpu_count == 1 else Reason.TOO_FEW
     for name in nodes if len(passed) < len(nodes) else ():
         if name in passed:
             continue
-        largest = ledger.largest_floor(name)
-        if largest is None:
+        hardware = ledger.hardware(name)
+        if hardware is None:
             failed[name] = Reason.NOT_REPORTED
         else:
-            unresolvable[name] = Reason.TOO_SMALL if largest < demand.floor else no_room
+            unresolvable[name] = _reason(hardware, demand, unit=ledger.unit)
     return failed, unresolvable
+
+
+def _reason(hardware: Hardware, demand: Demand, *, unit: int) -> Reason:
+    """Why a node that has reported has no room."""
+    if hardware.unit != unit:
+        return Reason.OTHER_UNIT
+    sizes, count = hardware.sizes, demand.gpu_count
+    if not sizes or sizes[0] < demand.floor:
+        return Reason.TOO_SMALL
+    if len(sizes) < count or sizes[count - 1] < demand.floor:
+        return Reason.TOO_FEW_LARGE
+    return Reason.NO_ROOM if count == 1 else Reason.TOO_FEW
 
 
 def _still_fits(ledger: Ledger, pod: GpuPod, demand: Demand, held: Assignment) -> bool:

@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from arbiter.ids import NodeName, PodUid
 from arbiter.placement import NodeRoom, Placement, Strategy
@@ -25,18 +26,33 @@ _log = logging.getLogger(__name__)
 _NO_POLICY = Policy()
 
 
+class Hardware(NamedTuple):
+    """A node's GPUs, healthy or not: what each could take if it were empty, in bytes of whole slices, largest first."""
+
+    unit: int
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, report: NodeReport) -> "Hardware | None":
+        """What a report says of it; None where the agent has not said anything yet."""
+        unit = report.unit
+        if not unit:
+            return None
+        return cls(unit, tuple(sorted((gpu.usable // unit * unit for gpu in report.gpus), reverse=True)))
+
+
 @dataclass(slots=True)
 class _Node:
-    """What is known of one node; `largest_floor` (bytes) is what its largest GPU could take if it were empty."""
+    """What is known of one node."""
 
     report: NodeReport | None = None
+    hardware: Hardware | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     pods: dict[PodUid, GpuPod] = field(default_factory=dict)
     nominated: dict[PodUid, GpuPod] = field(default_factory=dict)
     held: dict[PodUid, Hold] = field(default_factory=dict)
     drifted: frozenset[PodUid] = frozenset()
     policy: Policy | None = None
-    largest_floor: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -108,16 +124,14 @@ class Ledger:
         node = self._nodes[name]
         if node.report == report:
             return
-        unit = report.unit or self.unit
-        node.report = report
-        node.largest_floor = max((gpu.usable // unit * unit for gpu in report.gpus), default=0)
+        node.report, node.hardware = report, Hardware.of(report)
         self._note_drift(name)
         self._changed(name)
 
     def report_deleted(self, name: NodeName) -> None:
         """A node's GPUs are gone."""
         node = self._nodes[name]
-        node.report, node.drifted = None, frozenset()
+        node.report, node.hardware, node.drifted = None, None, frozenset()
         self._changed(name)
 
     def node_applied(self, name: NodeName, labels: Mapping[str, str]) -> None:
@@ -230,10 +244,10 @@ class Ledger:
             done += 1
         return not waiting
 
-    def largest_floor(self, name: NodeName) -> int | None:
-        """Bytes that a node's largest GPU could take if it were empty; None while its agent has not reported."""
+    def hardware(self, name: NodeName) -> Hardware | None:
+        """A node's GPUs; None while its agent has not reported."""
         node = self._nodes.get(name)
-        return None if node is None or node.report is None else node.largest_floor
+        return None if node is None else node.hardware
 
     def occupancy(self, name: NodeName, *, besides: PodUid | None = None) -> NodeOccupancy | None:
         """What there is on a node, the claims of `besides` left out; None while its agent has not reported."""

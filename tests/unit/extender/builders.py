@@ -105,6 +105,10 @@ class NodeBuilder:
         gpu = GpuStatus(uuid=uuid, index=len(self.status.gpus), total=size, reserved=0, usable=size, healthy=healthy)
         return self._with(gpus=[*self.status.gpus, gpu])
 
+    def counting_in(self, unit: str) -> "NodeBuilder":
+        """Bytes of a slice there; 0 before the agent has said anything."""
+        return self._with(unit=parse_bytes(unit))
+
     def links(self, uuid: str, *others: str) -> "NodeBuilder":
         """What the GPU reaches directly."""
         gpus = [gpu.model_copy(update={"links": list(others)}) if gpu.uuid == uuid else gpu for gpu in self.status.gpus]

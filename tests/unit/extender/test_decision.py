@@ -78,6 +78,24 @@ FILTERS: dict[str, tuple[Ledger, PodBuilder, FilterPlan]] = {
         a_pod("chat").sizes(full="4200Mi", floor="4200Mi"),
         FilterPlan(passed=(N2,), unresolvable={N1: Reason.TOO_SMALL}, hold=at("n2", "c")),
     ),
+    "a node with fewer GPUs as large as the floor than the pod wants never fits": (
+        a_ledger(
+            a_node("n1").gpu("a", "12Gi").gpu("b", "3Gi"),
+            a_node("n2").gpu("c", "12Gi").gpu("d", "12Gi"),
+        ),
+        a_pod("wide").gpus(2),
+        FilterPlan(passed=(N2,), unresolvable={N1: Reason.TOO_FEW_LARGE}, hold=at("n2", "c", "d")),
+    ),
+    "a node that counts in another unit says so": (
+        a_ledger(a_node("n1").gpu("a", "12Gi").counting_in("256Mi"), a_node("n2").gpu("b", "12Gi")),
+        a_pod("chat"),
+        FilterPlan(passed=(N2,), unresolvable={N1: Reason.OTHER_UNIT}, hold=at("n2", "b")),
+    ),
+    "a node whose agent has made its GpuNode and said nothing in it yet may pass later": (
+        a_ledger(a_node("n1").counting_in("0"), a_node("n2").gpu("b", "12Gi")),
+        a_pod("chat"),
+        FilterPlan(passed=(N2,), failed={N1: Reason.NOT_REPORTED}, hold=at("n2", "b")),
+    ),
     "an unhealthy GPU has no room, and counts as large enough": (
         a_ledger(a_node("n1").gpu("a", "12Gi", healthy=False), a_node("n2").gpu("b", "12Gi")),
         a_pod("chat"),
