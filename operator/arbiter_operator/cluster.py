@@ -186,6 +186,11 @@ class Cluster:
     # Questions
 
     @property
+    def is_changed(self) -> bool:
+        """Whether there is anything that the reader has not reset."""
+        return bool(self.changed_nodes or self.changed_allocations or self.changed_policies)
+
+    @property
     def default_policy(self) -> QualityPolicy | None:
         """The policy that counts before a pod's node is known."""
         return self.policies.get(DEFAULT_POLICY_NAME)

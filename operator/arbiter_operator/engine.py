@@ -1,6 +1,7 @@
 """The reconcile loop: waits until something changed, lets the decisions look at it, writes what they say.
 
-Level-triggered: every event only marks what to look at again. A write that fails is decided anew a little later.
+Level-triggered: every event only marks what to look at again. Each node, allocation and policy is looked at by itself,
+so that nobody waits for another one's writes. A write that fails is decided anew a little later.
 """
 
 import asyncio
@@ -8,21 +9,21 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
+from enum import IntEnum
 from fractions import Fraction
+from functools import partial
 
 from arbiter.demand import InvalidDemandError
 from arbiter.equilibrium import GpuPrice
-from arbiter.ids import GpuUuid, NodeName
+from arbiter.ids import GpuUuid, NodeName, PodUid
 from arbiter_kube.api.annotations import DEMAND, TargetGrant, encode_demand
 from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, QUALITY_POLICIES
 from arbiter_kube.client import KubeError
-from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.events import EventRecorder, Notice
-from arbiter_operator.agenda import Agenda, Mark
+from arbiter_operator.agenda import Agenda, steady_time
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.demands import DemandChange, edits, resolved
 from arbiter_operator.evictor import Evictor
@@ -39,8 +40,8 @@ from arbiter_operator.queue import Queue
 from arbiter_operator.rooms import Rooms
 from arbiter_operator.status import allocation_status, policy_status
 from arbiter_operator.targets import PodTarget, plan
-from arbiter_operator.turns import in_turns
 from arbiter_operator.view import is_converged, pod_views
+from arbiter_operator.work import Look, WorkQueue
 from arbiter_operator.writer import Writer
 
 DEBOUNCE = 0.02
@@ -54,7 +55,19 @@ FORGET_INTERVAL = 300.0
 PROSPECT_INTERVAL = 15.0
 """Seconds between two looks at where pods of allocations that nobody uses would go."""
 
+TARGETS_AT_ONCE = 12
+"""Targets of one node under way: all members of most GPUs, and fewer than all writes, for those of a node may hang."""
+
 _log = logging.getLogger(__name__)
+
+
+class _Kind(IntEnum):
+    """What is looked at, the most urgent first."""
+
+    NODE = 0
+    QUEUE = 1
+    POLICY = 2
+    ALLOCATION = 3
 
 
 class Engine:
@@ -70,7 +83,7 @@ class Engine:
         self._clock = clock
         self._woken = asyncio.Event()
         self._agenda = Agenda()
-        self._backoff = Backoff(first=0.5, ceiling=10.0)
+        self._work = WorkQueue(self._agenda)
         self._history = History()
         self._before: dict[NodeName, NodeState] = {}
         self._prices: dict[NodeName, Mapping[GpuUuid, GpuPrice]] = {}
@@ -93,68 +106,100 @@ class Engine:
     async def run(self) -> None:
         """Reconciles for ever. Beginning anew, it looks at everything: a look that was broken off left no mark."""
         self._cluster.mark_everything()
-        self._woken.set()
         self._forget_gone()
         self._look_at_unused()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work.run())
+                group.create_task(self._follow())
+        finally:
+            self._agenda.clear()
+
+    async def _follow(self) -> None:
         while True:
-            await self._until_woken()
+            await self._woken.wait()
             await asyncio.sleep(DEBOUNCE)
             self._woken.clear()
-            self._agenda.run(self._clock())
-            await self.reconcile()
+            self._put_changed()
 
-    async def reconcile(self) -> None:
-        """Looks once at everything that changed."""
+    def _put_changed(self) -> None:
         cluster = self._cluster
         nodes, cluster.changed_nodes = cluster.changed_nodes, set()
-        await in_turns(self._reconcile_node, sorted(nodes))
-        await self._queue.reconcile()
-        if self._queue.next_at is not None:
-            self._agenda.put("queue", self._queue.next_at, self.wake)
+        for node in sorted(nodes):
+            self._put_node(node)
+        self._put(_Kind.QUEUE, None, self._reconcile_queue)
         if cluster.changed_policies:
             cluster.changed_policies = False
-            await in_turns(self._reconcile_policy, [*cluster.policies.values()])
-        keys, cluster.changed_allocations = cluster.changed_allocations, set()
-        await in_turns(self._reconcile_allocation, sorted(keys))
+            for policy in cluster.policies:
+                self._put(_Kind.POLICY, policy, partial(self._reconcile_policy, policy))
+        allocations, cluster.changed_allocations = cluster.changed_allocations, set()
+        for key in sorted(allocations):
+            self._put_allocation(key)
 
-    async def _until_woken(self) -> None:
-        due = self._agenda.next_at
-        try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+    def _put_node(self, name: NodeName) -> None:
+        self._put(_Kind.NODE, name, partial(self._reconcile_node, name))
+
+    def _put_allocation(self, key: ObjectKey) -> None:
+        self._put(_Kind.ALLOCATION, key, partial(self._reconcile_allocation, key))
+
+    def _put(self, kind: _Kind, name: Hashable, look: Look) -> None:
+        async def look_and_tell() -> bool:
+            try:
+                return await look()
+            finally:
+                # What it marked, nobody else may tell of.
+                if self._cluster.is_changed:
+                    self.wake()
+
+        self._work.put((kind, name), look_and_tell)
+
+    async def _reconcile_queue(self) -> bool:
+        await self._queue.reconcile()
+        if self._queue.next_at is not None:
+            self._agenda.put("queue", self._queue.next_at - self._clock(), self.wake)
+        return True
 
     # Targets
 
-    async def _reconcile_node(self, name: NodeName) -> None:
+    async def _reconcile_node(self, name: NodeName) -> bool:
         state = self._cluster.node_state(name)
         if state is None:
             self._before.pop(name, None)
             self._prices.pop(name, None)
             self._evictor.forget(name)
-            return
-        decided = plan(state, before=self._before.get(name))
-        self._before[name], self._prices[name] = state, decided.prices
+            return True
         for pod in state.pods:
             self._note_applied(pod, state)
             self._note_found(pod, state)
-        await asyncio.gather(*(self._write_target(change, name) for change in decided.changes))
-        again_at = await self._evictor.look(state)
-        if again_at is not None:
-            self._agenda.put(("evictions", name), again_at, lambda: self._cluster.changed_nodes.add(name))
+        before, self._before[name] = self._before.get(name), state
+        succeeded = await self._write_targets(name, before)
+        await self._evict(name)
+        return succeeded
 
-    async def _write_target(self, change: PodTarget, node: NodeName) -> None:
-        pod, written_at = change.pod, self._clock()
+    async def _write_targets(self, name: NodeName, before: NodeState | None) -> bool:
+        """Tells everybody once, a few at a time; what the later ones are told follows from what has come meanwhile."""
+        tried: set[PodUid] = set()
+        succeeded = True
+        while (state := self._cluster.node_state(name)) is not None:
+            decided = plan(state, before=before)
+            self._prices[name] = decided.prices
+            pending = [change for change in decided.changes if change.pod.uid not in tried]
+            now = pending[:TARGETS_AT_ONCE]
+            tried.update(change.pod.uid for change in now)
+            succeeded &= all(await asyncio.gather(*(self._write_target(change) for change in now)))
+            if len(now) == len(pending):
+                break
+        return succeeded
+
+    async def _write_target(self, change: PodTarget) -> bool:
+        pod, written_at = change.pod, steady_time()
         try:
             written = await self._writer.annotate(pod, change.annotations)
         except KubeError as error:
             _log.warning("target not written pod=%s error=%s", pod.key, error)
-            self._retry(("node", node), lambda: self._cluster.changed_nodes.add(node))
-            return
-        self._backoff.reset()
+            return False
         if written is None:
-            return
+            return True
         self._cluster.pod_written(written)
         if change.grant is not None:
             _log.info(
@@ -164,30 +209,37 @@ class Engine:
             self._history.wrote(pod.uid, revision=change.grant.revision, at=written_at)
             _count_change(pod.grant, change.grant)
             self._tell(target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod)))
+        return True
+
+    async def _evict(self, name: NodeName) -> None:
+        state = self._cluster.node_state(name)
+        again_after = None if state is None else await self._evictor.look(state)
+        if again_after is not None:
+            self._agenda.put(("evictions", name), again_after, partial(self._put_node, name))
 
     def _note_applied(self, pod: GpuPod, state: NodeState) -> None:
         seat = state.seats.get(pod.uid)
         if seat is not None and pod.grant is not None and is_converged(pod, seat.grant):
-            self._history.applied(pod.uid, revision=pod.grant.revision, at=self._clock())
+            self._history.applied(pod.uid, revision=pod.grant.revision, at=steady_time())
 
     def _note_found(self, pod: GpuPod, state: NodeState) -> None:
         if self._history.has_told(pod.uid, "VramWaiting") and self._history.tell_once(
-            pod.uid, "VramFound", at=self._clock()
+            pod.uid, "VramFound", at=steady_time()
         ):
             where = ", ".join(state.label(gpu) for gpu in pod.gpus)
             self._tell(found_notices(pod, where, allocation=self._allocation_of(pod)))
 
     # Allocations and policies
 
-    async def _reconcile_allocation(self, key: ObjectKey) -> None:
-        allocation, now = self._cluster.allocations.get(key), self._clock()
+    async def _reconcile_allocation(self, key: ObjectKey) -> bool:
+        allocation, now = self._cluster.allocations.get(key), steady_time()
         if allocation is None:
             self._status_after.pop(key, None)
-            return
+            return True
         pods = self._cluster.pods_of(key)
         defaults = self._cluster.demand_defaults
         edited = edits(allocation, pods, defaults=defaults, unit=self._cluster.unit)
-        await asyncio.gather(*(self._write_demand(edit) for edit in edited if edit.frozen is not None))
+        rewritten = all(await asyncio.gather(*(self._write_demand(edit) for edit in edited)))
         status = allocation_status(
             allocation,
             pod_views(
@@ -200,15 +252,16 @@ class Engine:
             defaults=defaults,
             prospect=self._prospect(allocation) if not pods else None,
             preempted=self._queue.preempted.get(key),
-            now=datetime.fromtimestamp(now, UTC),
+            now=datetime.fromtimestamp(self._clock(), UTC),
         )
         if status == allocation.status:
             self._queue.preempted.pop(key, None)
-            return
+            return rewritten
         if now < self._status_after.get(key, 0.0):
-            self._agenda.put(key, self._status_after[key], lambda: self._cluster.changed_allocations.add(key))
-            return
-        await self._write_allocation_status(key, allocation, status, now)
+            self._agenda.put(("status", key), self._status_after[key] - now, partial(self._put_allocation, key))
+            return rewritten
+        self._status_after[key] = now + STATUS_INTERVAL
+        return await self._write_allocation_status(key, allocation, status) and rewritten
 
     def _prospect(self, allocation: GpuAllocation) -> Prospect | None:
         """Where a first pod would go; None where its demand contradicts itself."""
@@ -227,61 +280,59 @@ class Engine:
         return self._prospects.of(demand)
 
     async def _write_allocation_status(
-        self, key: ObjectKey, allocation: GpuAllocation, status: GpuAllocationStatus, now: float
-    ) -> None:
-        self._status_after[key] = now + STATUS_INTERVAL
+        self, key: ObjectKey, allocation: GpuAllocation, status: GpuAllocationStatus
+    ) -> bool:
         try:
             written = await self._writer.status(GPU_ALLOCATIONS, key, status)
         except KubeError as error:
             _log.warning("status not written allocation=%s error=%s", key, error)
-            self._retry(key, lambda: self._cluster.changed_allocations.add(key))
-            return
+            return False
         if written is not None and key in self._cluster.allocations:
             self._cluster.allocations[key] = written
             self._tell(condition_notices(allocation, status))
+        return True
 
-    async def _write_demand(self, edit: DemandChange) -> None:
+    async def _write_demand(self, edit: DemandChange) -> bool:
         if edit.frozen is None:
-            return
+            return True
         try:
             written = await self._writer.annotate(edit.pod, {DEMAND: encode_demand(edit.frozen)})
         except KubeError as error:
             _log.warning("demand not written pod=%s error=%s", edit.pod.key, error)
-            key = allocation_key(edit.pod)
-            self._retry(("demand", edit.pod.uid), lambda: self._cluster.changed_allocations.update(filter(None, [key])))
-            return
+            return False
         if written is not None:
             _log.info("demand rewritten pod=%s generation=%s", edit.pod.key, edit.frozen.generation)
             self._cluster.pod_written(written)
+        return True
 
-    async def _reconcile_policy(self, policy: QualityPolicy) -> None:
-        name, now = policy.metadata.name, datetime.fromtimestamp(self._clock(), UTC)
+    async def _reconcile_policy(self, name: str) -> bool:
+        policy, now = self._cluster.policies.get(name), datetime.fromtimestamp(self._clock(), UTC)
+        if policy is None:
+            return True
         status = policy_status(policy, self._cluster.reach_of(policy), now=now)
         if status == policy.status:
-            return
+            return True
         try:
             written = await self._writer.status(QUALITY_POLICIES, ObjectKey("", name), status)
         except KubeError as error:
             _log.warning("status not written policy=%s error=%s", name, error)
-            self._retry("policies", self._cluster.mark_policies)
-            return
+            return False
         if written is not None and name in self._cluster.policies:
             self._cluster.policies[name] = written
+        return True
 
     # Shared by all of them
 
     def _look_at_unused(self) -> None:
         """What would become of pods of theirs changes with every node: told now and then, not at every change."""
         self._cluster.mark_unused_allocations()
-        self._agenda.put("unused", self._clock() + PROSPECT_INTERVAL, self._look_at_unused)
+        self.wake()
+        self._agenda.put("unused", PROSPECT_INTERVAL, self._look_at_unused)
 
     def _forget_gone(self) -> None:
         """Drops what is remembered of pods that no longer exist."""
         self._history.keep_only(self._cluster.pod_uids)
-        self._agenda.put("history", self._clock() + FORGET_INTERVAL, self._forget_gone)
-
-    def _retry(self, key: Hashable, mark: Mark) -> None:
-        self._agenda.put(key, self._clock() + self._backoff.next(), mark)
+        self._agenda.put("history", FORGET_INTERVAL, self._forget_gone)
 
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
         key = allocation_key(pod)

@@ -12,6 +12,7 @@ from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError, TooManyRequests
 from arbiter_kube.client.events import EventRecorder
+from arbiter_operator.agenda import steady_time
 from arbiter_operator.evictions import Eviction, Found, evictions, next_at, troubles
 from arbiter_operator.metrics import EVICTIONS
 from arbiter_operator.node import NodeState
@@ -43,29 +44,31 @@ class Evictor:
         self._spared: dict[PodUid, float] = {}
 
     async def look(self, state: NodeState) -> float | None:
-        """Evicts whom the node's GPUs can keep no longer; says when to look again, although nothing happened."""
-        now = self._clock()
+        """Evicts whom the node's GPUs can keep no longer; after how many seconds to look again if nothing happens."""
+        now, steady = self._clock(), steady_time()
         before = self._since.get(state.name, {})
-        since = self._since[state.name] = {each: before.get(each, now) for each in troubles(state, now=now)}
-        self._spared = {uid: until for uid, until in self._spared.items() if until > now}
+        begun = self._since[state.name] = {each: before.get(each, steady) for each in troubles(state, now=now)}
+        # Deletions are told in the time of day; how long a trouble has lasted does not change when that is set.
+        since = {each: now - (steady - at) for each, at in begun.items()}
+        self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
         due = evictions(state, now=now, since=since, spared=self._spared.keys())
-        await asyncio.gather(*(self._evict(eviction, now) for eviction in due))
+        await asyncio.gather(*(self._evict(eviction) for eviction in due))
         later = next_at(state, since=since)
         retry = now + AGAIN_AFTER if due or any(pod.uid in self._spared for pod in state.pods) else None
-        moments = [moment for moment in (later, retry) if moment is not None and moment > now]
-        return min(moments, default=None)
+        delays = [moment - now for moment in (later, retry) if moment is not None and moment > now]
+        return min(delays, default=None)
 
     def forget(self, node: NodeName) -> None:
         """A node is gone."""
         self._since.pop(node, None)
 
-    async def _evict(self, eviction: Eviction, now: float) -> None:
+    async def _evict(self, eviction: Eviction) -> None:
         pod = eviction.pod
         try:
             await self._writer.evict(pod, dry_run=False)
         except TooManyRequests as error:
             _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
-            self._spared[pod.uid] = now + AGAIN_AFTER
+            self._spared[pod.uid] = steady_time() + AGAIN_AFTER
             return
         except KubeError as error:
             _log.warning("pod not evicted pod=%s reason=%s error=%s", pod.key, eviction.cause, error)

@@ -28,7 +28,7 @@ class _Memory:
 
 
 class History:
-    """By pod. Times are seconds since the epoch."""
+    """By pod. Times are seconds of a clock that is never set back."""
 
     def __init__(self) -> None:
         self._memories: dict[PodUid, _Memory] = defaultdict(_Memory)

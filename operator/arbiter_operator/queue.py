@@ -17,6 +17,7 @@ from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError, TooManyRequests
 from arbiter_kube.client.events import EventRecorder, Notice
+from arbiter_operator.agenda import steady_time
 from arbiter_operator.cluster import Cluster, allocation_key
 from arbiter_operator.history import History
 from arbiter_operator.metrics import PREEMPTIONS
@@ -83,7 +84,8 @@ class Queue:
         if begun < self._rests_until:
             self.next_at = now + self._rests_until - begun
             return
-        self._spared = {uid: until for uid, until in self._spared.items() if until > now}
+        steady = steady_time()
+        self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
         seen = [*queued(self._cluster, self._rooms, now)]
         ended = time.monotonic()
         self._rests_until = ended + REST * (ended - begun)
@@ -104,9 +106,9 @@ class Queue:
 
     def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
         uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
-        if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=now):
+        if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=steady_time()):
             self._tell(waiting_notices(wait, short, allocation=allocation))
-        if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=now):
+        if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=steady_time()):
             self._tell(timeout_notices(wait, short, allocation=allocation))
             self._mark_allocation(wait.pod)
 
@@ -144,7 +146,7 @@ class Queue:
         """Keeps the room, then evicts; whether anything was done. Nobody is evicted when one of them is protected."""
         try:
             for victim in plan.victims:
-                if not await self._may_leave(victim, now):
+                if not await self._may_leave(victim):
                     return False
             until = datetime.fromtimestamp(now, UTC) + NOMINATED_FOR
             nomination = Nomination(node=plan.node, gpus=plan.gpus, until=until)
@@ -157,12 +159,12 @@ class Queue:
             _log.warning("preemption not carried out pod=%s error=%s", pod.key, error)
         return True
 
-    async def _may_leave(self, victim: GpuPod, now: float) -> bool:
+    async def _may_leave(self, victim: GpuPod) -> bool:
         try:
             await self._writer.evict(victim, dry_run=True)
         except TooManyRequests as error:
             _log.info("pod protected from eviction pod=%s error=%s", victim.key, error)
-            self._spared[victim.uid] = now + SPARED_FOR
+            self._spared[victim.uid] = steady_time() + SPARED_FOR
             return False
         return True
 

@@ -36,8 +36,8 @@ class Waiting:
         return self.since + self.timeout
 
     def is_due(self, now: float, *, interval: float) -> bool:
-        """Whether `interval` seconds have gone by since it was last woken."""
-        return self.woken_at is None or now >= self.woken_at + interval
+        """Whether `interval` seconds have gone by since it was last woken, or that was by a clock ahead of ours."""
+        return self.woken_at is None or not self.woken_at <= now < self.woken_at + interval
 
 
 def waiting(

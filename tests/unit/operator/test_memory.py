@@ -1,40 +1,47 @@
+import asyncio
+
 from arbiter.ids import PodUid
-from arbiter_operator.agenda import Agenda
+from arbiter_operator.agenda import Agenda, steady_time
 from arbiter_operator.history import History
+from tests.support import virtual_time
 
 CHAT = PodUid("chat")
 
 
-def test_an_agenda_calls_what_is_due_once_and_knows_what_comes_next() -> None:
-    called: list[str] = []
-    agenda = Agenda()
-    agenda.put("late", 20.0, lambda: called.append("late"))
-    agenda.put("early", 10.0, lambda: called.append("early"))
-    assert agenda.next_at == 10.0
-    agenda.run(10.0)
-    agenda.run(15.0)
-    assert (called, agenda.next_at) == (["early"], 20.0)
+async def _two_entries_a_key_and_one_that_comes_back() -> list[tuple[str, float]]:
+    agenda, called = Agenda(), list[tuple[str, float]]()
 
-
-def test_a_key_stands_for_its_last_entry() -> None:
-    called: list[str] = []
-    agenda = Agenda()
-    agenda.put("same", 10.0, lambda: called.append("first"))
-    agenda.put("same", 20.0, lambda: called.append("second"))
-    agenda.run(10.0)
-    agenda.run(20.0)
-    assert (called, agenda.next_at) == (["second"], None)
-
-
-def test_an_entry_may_put_itself_back() -> None:
-    agenda = Agenda()
+    def note(name: str) -> None:
+        called.append((name, steady_time()))
 
     def again() -> None:
-        agenda.put("again", 20.0, again)
+        note("again")
+        if steady_time() < 30.0:
+            agenda.put("again", 20.0, again)
 
-    agenda.put("again", 10.0, again)
-    agenda.run(10.0)
-    assert agenda.next_at == 20.0
+    agenda.put("late", 20.0, lambda: note("late"))
+    agenda.put("early", 10.0, lambda: note("early"))
+    agenda.put("same", 5.0, lambda: note("first"))
+    agenda.put("same", 15.0, lambda: note("second"))
+    agenda.put("again", 12.0, again)
+    await asyncio.sleep(100.0)
+    return called
+
+
+def test_an_agenda_calls_each_keys_last_entry_once_when_it_is_due() -> None:
+    called = virtual_time.run(_two_entries_a_key_and_one_that_comes_back())
+    assert called == [("early", 10.0), ("again", 12.0), ("second", 15.0), ("late", 20.0), ("again", 32.0)]
+
+
+def test_an_agenda_that_is_cleared_calls_nobody() -> None:
+    async def story() -> list[str]:
+        agenda, called = Agenda(), list[str]()
+        agenda.put("any", 10.0, lambda: called.append("any"))
+        agenda.clear()
+        await asyncio.sleep(100.0)
+        return called
+
+    assert virtual_time.run(story()) == []
 
 
 def test_the_first_word_says_how_long_a_target_took() -> None:

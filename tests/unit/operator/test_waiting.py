@@ -79,6 +79,12 @@ def test_a_pod_is_woken_again_after_the_interval() -> None:
     assert (wait.is_due(104.9, interval=5.0), wait.is_due(105.0, interval=5.0)) == (False, True)
 
 
+def test_a_wake_by_a_clock_ahead_of_ours_holds_back_none() -> None:
+    wait = seen(wake="100.000")
+    assert wait is not None
+    assert wait.is_due(99.0, interval=5.0)
+
+
 def test_somebody_elses_text_in_the_annotation_counts_as_never_woken() -> None:
     wait = seen(wake="soon")
     assert wait is not None

@@ -1,0 +1,230 @@
+import asyncio
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
+
+import msgspec
+
+from arbiter.ids import GpuUuid
+from arbiter.units import GIB
+from arbiter_kube.api import VRAM_RESOURCE
+from arbiter_kube.api import annotations as a
+from arbiter_kube.api.gpunode import GpuNode
+from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.client import Unreachable, codec
+from arbiter_kube.client.events import EventRecorder
+from arbiter_operator.cluster import Cluster
+from arbiter_operator.engine import TARGETS_AT_ONCE, Engine
+from arbiter_operator.writer import Writer
+from tests.support import virtual_time
+from tests.unit.operator.builders import gpu_pod, report
+
+HOUR = 3600.0
+
+
+class Api:
+    """Takes writes of pods, one at a time where asked; what it wrote is in the cluster at once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._versions = itertools.count(1000)
+        self.told: list[tuple[str, str]] = []
+        """Every pod that was written, and its quality."""
+        self.answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.hanging: set[str] = set()
+        self.failing: set[str] = set()
+        self.under_way: list[str] = []
+
+    def apply(self, name: str, *, node: str, **more: Any) -> None:
+        """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
+        seen = gpu_pod(name, node=node, allocation=None, gpus=(GpuUuid("GPU-0"),), **more)
+        body = {
+            "metadata": {
+                "name": name,
+                "namespace": seen.namespace,
+                "uid": seen.uid,
+                "resourceVersion": str(next(self._versions)),
+                "annotations": {a.GPUS: "GPU-0", a.DEMAND: a.encode_demand(seen.frozen)},
+            },
+            "spec": {
+                "nodeName": node,
+                "containers": [{"name": "main", "resources": {"limits": {VRAM_RESOURCE: str(seen.slices)}}}],
+            },
+        }
+        self._cluster.pod_applied(codec.decode(json.dumps(body).encode(), Pod))
+
+    def report(self, node: str, *, gib: int = 12) -> None:
+        """What the node's agent says."""
+        body = {"metadata": {"name": node}, "status": report(usable=(gib * GIB,))}
+        self._cluster.report_applied(GpuNode.model_validate(body))
+
+    async def annotate(self, pod: GpuPod, annotations: Mapping[str, str]) -> Pod:
+        """As the writer does."""
+        node = str(pod.node)
+        if node in self.failing:
+            raise Unreachable("no answer")
+        self.under_way.append(pod.name)
+        try:
+            if node in self.hanging:
+                await self.answers[node].wait()
+        finally:
+            self.under_way.remove(pod.name)
+        self.told.append((pod.name, annotations[a.QUALITY_TARGET]))
+        known = self._cluster.pod(pod.uid)
+        assert known is not None
+        before = known.raw.metadata
+        after = msgspec.structs.replace(
+            before, annotations={**before.annotations, **annotations}, resource_version=str(next(self._versions))
+        )
+        return msgspec.structs.replace(known.raw, metadata=after)
+
+
+class Silence:
+    """Events that nobody reads."""
+
+    def record(self, notice: object) -> None:
+        """Forgets it."""
+
+
+class Scene:
+    """A cluster of which two nodes report a GPU, and an engine at work."""
+
+    def __init__(self) -> None:
+        self.time_of_day = 100 * HOUR
+        self.cluster = Cluster(unit=GIB)
+        self.api = Api(self.cluster)
+        for node in ("one", "other"):
+            self.api.report(node)
+        self._engine = Engine(
+            self.cluster,
+            writer=cast("Writer", self.api),
+            recorder=cast("EventRecorder", Silence()),
+            clock=lambda: self.time_of_day,
+        )
+
+    def lead(self) -> "asyncio.Task[None]":
+        return asyncio.create_task(self._engine.run())
+
+    async def passes(self, seconds: float) -> None:
+        """The engine is told that something changed, and given time."""
+        self._engine.wake()
+        await asyncio.sleep(seconds)
+
+
+def scene(story: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    async def tell() -> None:
+        at = Scene()
+        leading = at.lead()
+        await story(at)
+        leading.cancel()
+
+    virtual_time.run(tell())
+
+
+def test_a_write_that_hangs_on_one_node_keeps_no_arrival_on_another_waiting() -> None:
+    async def story(at: Scene) -> None:
+        at.api.hanging.add("one")
+        at.api.apply("stuck", node="one")
+        await at.passes(1)
+        assert at.api.under_way == ["stuck"]
+        at.api.apply("first", node="other")
+        await at.passes(1)
+        at.api.apply("second", node="other")
+        await at.passes(1)
+        assert at.api.told == [("first", "1.000"), ("first", "0.600"), ("second", "0.600")]
+
+    scene(story)
+
+
+def test_a_later_change_of_a_node_is_written_once_the_first_ended_and_the_last_state_counts() -> None:
+    async def story(at: Scene) -> None:
+        at.api.hanging.add("one")
+        at.api.apply("first", node="one")
+        await at.passes(1)
+        at.api.apply("second", node="one")
+        await at.passes(1)
+        at.api.report("one", gib=24)
+        await at.passes(1)
+        assert (at.api.under_way, at.api.told) == (["first"], [])
+        at.api.answers["one"].set()
+        await at.passes(1)
+        assert at.api.told == [("first", "1.000"), ("second", "1.000")]
+
+    scene(story)
+
+
+def test_what_was_not_sent_yet_follows_from_the_state_by_then() -> None:
+    async def story(at: Scene) -> None:
+        at.api.hanging.add("one")
+        at.api.report("one", gib=240)
+        names = [f"pod-{number:02}" for number in range(TARGETS_AT_ONCE + 4)]
+        for name in names:
+            at.api.apply(name, node="one")
+        await at.passes(1)
+        assert at.api.under_way == names[:TARGETS_AT_ONCE]
+        at.api.report("one", gib=96)
+        await at.passes(1)
+        at.api.answers["one"].set()
+        await at.passes(1)
+        later = names[TARGETS_AT_ONCE:]
+        assert [told for told in at.api.told if told[0] in later] == [(name, "0.600") for name in later]
+        assert dict(at.api.told) == dict.fromkeys(names, "0.600")
+
+    scene(story)
+
+
+def test_a_write_that_fails_is_repeated_until_it_succeeds_and_keeps_no_other_node_waiting() -> None:
+    async def story(at: Scene) -> None:
+        at.api.failing.add("one")
+        at.api.apply("failed", node="one")
+        await at.passes(30)
+        at.api.apply("fine", node="other")
+        await at.passes(0.1)
+        assert at.api.told == [("fine", "1.000")]
+        at.api.failing.clear()
+        await asyncio.sleep(10)
+        assert at.api.told == [("fine", "1.000"), ("failed", "1.000")]
+
+    scene(story)
+
+
+def test_a_write_that_failed_is_repeated_although_the_time_of_day_was_set_back() -> None:
+    async def story(at: Scene) -> None:
+        at.api.failing.add("one")
+        at.api.apply("failed", node="one")
+        await at.passes(0.1)
+        at.time_of_day -= HOUR
+        at.api.failing.clear()
+        await asyncio.sleep(10)
+        assert at.api.told == [("failed", "1.000")]
+
+    scene(story)
+
+
+def test_who_leads_no_longer_writes_nothing_and_who_leads_again_writes_what_is_missing() -> None:
+    async def story() -> None:
+        at = Scene()
+        leading = at.lead()
+        at.api.hanging.add("one")
+        at.api.failing.add("other")
+        at.api.apply("stuck", node="one")
+        at.api.apply("failed", node="other")
+        await at.passes(0.1)
+        assert at.api.under_way == ["stuck"]
+
+        leading.cancel()
+        at.api.hanging.clear()
+        at.api.failing.clear()
+        at.api.apply("late", node="other")
+        await at.passes(60)
+        assert (at.api.under_way, at.api.told) == ([], [])
+
+        leading = at.lead()
+        await asyncio.sleep(1)
+        leading.cancel()
+        assert sorted(at.api.told) == [("failed", "0.600"), ("late", "0.600"), ("stuck", "1.000")]
+
+    virtual_time.run(story())
