@@ -4,6 +4,7 @@ Tiers VRAM <- RAM <- NVMe <- CDN. Imports the core and the standard library; `cd
 
 =============  ============================================================================================
 `fragment`     what is kept, and the names of the tiers
+`arguments`    what people hand over, or a sentence about it
 `config`       sizes and places, and the stores and the source that they name
 `order`        in which order one tier gives its fragments up: segmented LRU, shared ones last
 `index`        which copy lies where, who holds it, which goes next; every byte accounted for

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
-from arbiter.cache.config import CacheConfig, open_source, open_stores
+from arbiter.cache.arguments import fragment_of, id_of, user_of, wait_of
+from arbiter.cache.config import CacheConfig, config_of, open_source, open_stores
 from arbiter.cache.errors import CacheConfigError, FragmentInUseError, NoBytesError, UnknownFragmentError
 from arbiter.cache.fragment import BytesLike, CacheTier, Fragment, FragmentId
 from arbiter.cache.index import CacheIndex, TierLimits
@@ -41,7 +42,7 @@ class FragmentCache:
         stores: Mapping[CacheTier, TierStore] | None = None,
         source: Source | None = None,
     ) -> None:
-        config = config or CacheConfig()
+        config = CacheConfig() if config is None else config_of(config)
         self._lock = threading.Lock()
         with ExitStack() as opened:  # closed again where one of the next steps fails
             self._stores = open_stores(config, stores or {}, opened)
@@ -61,7 +62,7 @@ class FragmentCache:
             stores=self._stores,
             source=self._source,
             lock=self._lock,
-            room_timeout=config.room_timeout,
+            room_timeout=min(config.room_timeout, threading.TIMEOUT_MAX),
         )
         self._readers = Readers(
             index=self._index,
@@ -82,27 +83,29 @@ class FragmentCache:
 
     # The index
 
-    def __contains__(self, fragment: FragmentId) -> bool:
+    def __contains__(self, fragment: FragmentId | Fragment) -> bool:
         return self.tier_of(fragment) is not None
 
-    def tier_of(self, fragment: FragmentId) -> CacheTier | None:
+    def tier_of(self, fragment: FragmentId | Fragment) -> CacheTier | None:
         """The highest tier that holds it; None if none does."""
         with self._lock:
-            return next(iter(self._index.copies(fragment)), None)
+            return next(iter(self._index.copies(id_of(fragment))), None)
 
-    def access(self, fragment: FragmentId, *, workload_type: WorkloadType | None = None) -> CacheTier | None:
+    def access(
+        self, fragment: FragmentId | Fragment, *, workload_type: WorkloadType | str | None = None
+    ) -> CacheTier | None:
         """Count a use by somebody who has the bytes already: a hit in the tier that is returned, or a miss."""
         with self._lock:
-            return self._index.access(fragment, workload_type)
+            return self._index.access(id_of(fragment), user_of(workload_type))
 
-    def mark_shared(self, fragment: FragmentId) -> None:
+    def mark_shared(self, fragment: FragmentId | Fragment) -> None:
         """Both systems use it; it is evicted after those that one uses. Uses by both mark it by themselves.
 
         Raises:
             UnknownFragmentError: no tier holds it.
         """
         with self._lock:
-            self._index.mark_shared(fragment)
+            self._index.mark_shared(id_of(fragment))
 
     def stats(self) -> CacheStats:
         """The figures of this instant."""
@@ -123,7 +126,7 @@ class FragmentCache:
         fragment: Fragment,
         *,
         into: CacheTier = CacheTier.RAM,
-        workload_type: WorkloadType | None = None,
+        workload_type: WorkloadType | str | None = None,
         timeout: float | None = None,
     ) -> Lease:
         """A lease on the fragment in `into`, brought there from where it is and fetched if it is nowhere.
@@ -133,15 +136,17 @@ class FragmentCache:
 
         Args:
             into: RAM; NVMe for what is read once and is not worth RAM (a copy in RAM serves too); VRAM.
-            workload_type: who reads: a fragment that both systems read is evicted last.
+            workload_type: who reads, or its name: a fragment that both systems read is evicted last.
             timeout: seconds; by default as long as the transfer's own limits.
 
         Raises:
             FragmentUnavailableError: it is nowhere and cannot be fetched or kept, or not within the time.
-            InvalidFragmentError: it has another size.
-            CacheConfigError: there is no such tier.
+            InvalidFragmentError: it has another size, or is no fragment.
+            CacheConfigError: there is no such tier, workload type or time.
             CacheClosedError: the cache is closed.
         """
+        if timeout is not None:
+            timeout = wait_of(timeout, what="timeout")
         reader = self._readers.reader(fragment, into=into, workload_type=workload_type)
         return self._readers.open(reader, timeout=timeout)
 
@@ -150,7 +155,7 @@ class FragmentCache:
         fragment: Fragment,
         *,
         into: CacheTier = CacheTier.RAM,
-        workload_type: WorkloadType | None = None,
+        workload_type: WorkloadType | str | None = None,
     ) -> Lease:
         """`open` for asyncio: it never blocks the event loop, and cancelling it leaves other readers alone."""
         return await self._readers.aopen(self._readers.reader(fragment, into=into, workload_type=workload_type))
@@ -163,7 +168,7 @@ class FragmentCache:
         content: BytesLike | None = None,
         *,
         tier: CacheTier = CacheTier.RAM,
-        workload_type: WorkloadType | None = None,
+        workload_type: WorkloadType | str | None = None,
     ) -> None:
         """Put it into a tier. The same fragment again changes nothing; another size replaces what was accounted for.
 
@@ -178,6 +183,8 @@ class FragmentCache:
             FragmentInUseError: it is to be replaced and readers hold it.
             StoreError, InvalidFragmentError, CacheConfigError, CacheClosedError: as they say.
         """
+        fragment_of(fragment)
+        user = user_of(workload_type)
         store = self._store(tier)
         if content is None and store.holds_bytes:
             raise NoBytesError(f"the {tier} tier keeps bytes; give the content of fragment {fragment.id}.")
@@ -188,11 +195,11 @@ class FragmentCache:
         self._readers.perform(
             fragment,
             into=tier,
-            workload_type=workload_type,
+            user=user,
             job=lambda: self._transfers.take_in(fragment, content, into=tier),
         )
 
-    def remove(self, fragment: FragmentId) -> bool:
+    def remove(self, fragment: FragmentId | Fragment) -> bool:
         """Throw it out of every tier; whether any had it.
 
         Raises:
@@ -200,9 +207,9 @@ class FragmentCache:
             StoreError: a store failed.
             CacheClosedError: the cache is closed; its directories may be another's by now.
         """
-        return self._mover.remove(fragment)
+        return self._mover.remove(id_of(fragment))
 
-    def promote(self, fragment: FragmentId) -> CacheTier:
+    def promote(self, fragment: FragmentId | Fragment) -> CacheTier:
         """Copy it to the next higher tier, which makes room for it; the tier that it is in then.
 
         The lower copy stays until its tier needs the room.
@@ -213,18 +220,16 @@ class FragmentCache:
             CacheClosedError: the cache is closed.
         """
         with self._lock:
-            known = self._index.fragment(fragment)
-            highest = next(iter(self._index.copies(fragment)), None)
+            known = self._index.fragment(id_of(fragment))
+            highest = next(iter(self._index.copies(id_of(fragment))), None)
         if known is None or highest is None:
-            raise UnknownFragmentError(f"no tier holds fragment {fragment}.")
+            raise UnknownFragmentError(f"no tier holds fragment {id_of(fragment)}.")
         target = self._index.tiers[max(0, self._index.tiers.index(highest) - 1)]
         if target is not highest:
-            self._readers.perform(
-                known, into=target, workload_type=None, job=lambda: self._transfers.lift(known, into=target)
-            )
+            self._readers.perform(known, into=target, user=None, job=lambda: self._transfers.lift(known, into=target))
         return target
 
-    def demote(self, fragment: FragmentId) -> CacheTier | None:
+    def demote(self, fragment: FragmentId | Fragment) -> CacheTier | None:
         """Move it out of its highest tier, to the next one that takes it; where it is then, None if no longer here.
 
         Raises:
@@ -232,7 +237,7 @@ class FragmentCache:
             FragmentInUseError: readers hold it.
             CacheClosedError: the cache is closed.
         """
-        self._mover.demote(fragment)
+        self._mover.demote(id_of(fragment))
         return self.tier_of(fragment)
 
     def clear(self) -> None:

@@ -9,6 +9,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from arbiter.arguments import seconds, size
+from arbiter.cache.arguments import refusals
 from arbiter.cache.errors import CacheConfigError
 from arbiter.cache.files import FileStore
 from arbiter.cache.fragment import CacheTier
@@ -28,28 +30,32 @@ class CacheConfig:
     `room_timeout`: seconds to wait for readers to let go of a full tier when a fragment cannot be kept anywhere else.
 
     Raises:
-        CacheConfigError: a size is negative, the CDN's address is none, or nothing may be on its way.
+        CacheConfigError: a size is none, a directory or the CDN's address is none, or nothing may be on its way.
     """
 
     vram_bytes: int = 10 * GIB
     ram_bytes: int = 32 * GIB
     nvme_bytes: int = 0
-    ram_directory: Path | None = None
-    nvme_directory: Path | None = None
+    ram_directory: Path | str | None = None
+    nvme_directory: Path | str | None = None
     cdn_url: str | None = None
     parallel_transfers: int = 8
     room_timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        for tier, size in self.capacities.items():
-            if size < 0:
-                raise CacheConfigError(f"the {tier} tier has {size} bytes; write 0 for no such tier.")
-        if self.cdn_url is not None and not self.cdn_url.startswith(("http://", "https://")):
+        with refusals():
+            for name in ("vram_bytes", "ram_bytes", "nvme_bytes"):
+                size(getattr(self, name), what=name)
+            seconds(self.room_timeout, what="room_timeout")
+        for name in ("ram_directory", "nvme_directory"):
+            if not isinstance(directory := getattr(self, name), Path | str | None):
+                raise CacheConfigError(f"{name} is {directory!r}; write a path.")
+        if self.cdn_url is not None and not str(self.cdn_url).startswith(("http://", "https://")):
             raise CacheConfigError(
                 f'cdn_url is "{self.cdn_url}"; write an address such as https://cdn.example/fragments.'
             )
-        if self.parallel_transfers < 1:
-            raise CacheConfigError(f"parallel_transfers is {self.parallel_transfers}; write 1 or more.")
+        if not _is_count(self.parallel_transfers):
+            raise CacheConfigError(f"parallel_transfers is {self.parallel_transfers!r}; write a whole number above 0.")
 
     @property
     def capacities(self) -> dict[CacheTier, int]:
@@ -60,6 +66,17 @@ class CacheConfig:
     def within(cls, *, vram_budget: int, ram_budget: int) -> "CacheConfig":
         """The cache of an arbiter with these budgets in bytes: half of its VRAM and all of its RAM."""
         return cls(vram_bytes=vram_budget // 2, ram_bytes=ram_budget)
+
+
+def config_of(given: object) -> CacheConfig:
+    """A configuration.
+
+    Raises:
+        CacheConfigError: it is none.
+    """
+    if not isinstance(given, CacheConfig):
+        raise CacheConfigError(f"an object of class {type(given).__name__} is no configuration; write CacheConfig().")
+    return given
 
 
 def open_stores(
@@ -90,10 +107,14 @@ def _open_store(config: CacheConfig, tier: CacheTier) -> TierStore:
         case CacheTier.VRAM:
             return AccountingStore(tier)
         case CacheTier.RAM if config.ram_directory:
-            return FileStore(config.ram_directory, durable=False)
+            return FileStore(Path(config.ram_directory), durable=False)
         case CacheTier.RAM:
             shared = Path("/dev/shm")  # noqa: S108 - shared memory; the store makes a directory for this user alone
             return FileStore.private(shared if shared.is_dir() else Path(tempfile.gettempdir()))
         case CacheTier.NVME if config.nvme_directory:
-            return FileStore(config.nvme_directory, durable=True)
+            return FileStore(Path(config.nvme_directory), durable=True)
     raise CacheConfigError(f"the {tier} tier has a size and no place: write nvme_directory.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

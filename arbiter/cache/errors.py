@@ -10,7 +10,7 @@ Imports nothing::
     ├── FragmentInUseError          readers hold it
     ├── FragmentTooLargeError       larger than the whole tier
     ├── TierFullError               what fills the tier is held by readers
-    ├── NoBytesError                the tier only accounts for the fragment
+    ├── NoBytesError                the tier only accounts for the fragment, or it has no such bytes
     ├── StoreError                  a tier's store failed: disk full, no permission
     │   └── DirectoryInUseError     another process uses the directory
     ├── DamagedFragmentError        bytes that are not what the id says
@@ -51,7 +51,7 @@ class TierFullError(CacheError):
 
 
 class NoBytesError(CacheError):
-    """The bytes were asked of a tier that only accounts for them, or that the host cannot map."""
+    """The bytes were asked of a tier that only accounts for them or cannot be mapped, or from before the first."""
 
 
 class StoreError(CacheError):

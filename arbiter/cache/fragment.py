@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, TypeAlias
 
+from arbiter.arguments import size
 from arbiter.cache.errors import InvalidFragmentError
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
@@ -36,15 +37,21 @@ class Fragment:
     """One fragment as a model's manifest names it; `size` in bytes, at least 1.
 
     Raises:
-        InvalidFragmentError: the id is empty or the size below 1.
+        InvalidFragmentError: the id is no text or empty, the size no whole number or below 1.
     """
 
     id: FragmentId
     size: int
 
     def __post_init__(self) -> None:
-        if not self.id:
-            raise InvalidFragmentError("a fragment's id is empty; write the digest of its content, sha256:<hex>.")
+        if not self.id or not _is_text(self.id):
+            raise InvalidFragmentError(
+                f"a fragment's id is {self.id!r}; write the digest of its content, sha256:<hex>."
+            )
+        try:
+            size(self.size, what=f"the size of fragment {self.id}")
+        except ValueError as error:
+            raise InvalidFragmentError(str(error)) from error
         if self.size < 1:
             raise InvalidFragmentError(f"fragment {self.id} has {self.size} bytes; a fragment has at least 1.")
 
@@ -71,3 +78,7 @@ def digest_of(fragment: FragmentId) -> str:
             f'"{fragment}" is no digest; a fragment whose bytes are kept is named sha256:<64 hexadecimal digits>.'
         )
     return match[1]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

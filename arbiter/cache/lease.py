@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from arbiter.cache.errors import NoBytesError
 from arbiter.cache.fragment import CacheTier, Fragment
 from arbiter.cache.store import Content
 
@@ -63,9 +64,11 @@ class Lease:
         The fastest way to stream a large fragment once: a mapping pays for every page that it touches first.
 
         Raises:
-            NoBytesError: the tier only accounts for its fragments.
+            NoBytesError: the tier only accounts for its fragments, or the offset is negative.
             StoreError: the bytes cannot be read.
         """
+        if offset < 0:  # by which the system means "where the last read ended"
+            raise NoBytesError(f"fragment {self.fragment.id} has no byte {offset}; offsets count from 0.")
         return self._content.read_into(buffer, offset)
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import wait
 from dataclasses import dataclass
 
+from arbiter.cache.arguments import fragment_of, user_of
 from arbiter.cache.errors import CacheClosedError, CacheConfigError, FragmentUnavailableError
 from arbiter.cache.flights import Flight, Flights, Landing
 from arbiter.cache.fragment import CacheTier, Fragment
@@ -33,7 +34,7 @@ class Reader:
     fragment: Fragment
     serving: tuple[CacheTier, ...]
     """Copies that will do; one is made in the last of these tiers."""
-    workload_type: WorkloadType | None
+    user: WorkloadType | None
     found_in: CacheTier
 
     @property
@@ -67,20 +68,23 @@ class Readers:
         self._flights = Flights(lock=lock, parallel=parallel, on_landing=self._seat)
         self._closed = False
 
-    def reader(self, fragment: Fragment, *, into: CacheTier, workload_type: WorkloadType | None) -> Reader:
+    def reader(self, fragment: Fragment, *, into: CacheTier, workload_type: WorkloadType | str | None) -> Reader:
         """Count the access, once for each reader.
 
         Raises:
-            CacheConfigError: there is no such tier.
+            CacheConfigError: there is no such tier, or no such workload type.
+            InvalidFragmentError: it is no fragment.
         """
+        fragment_of(fragment)
+        user = user_of(workload_type)
         serving = tuple(tier for tier in _SERVING.get(into, ()) if tier in self._tiers)
         if not serving and into in HOST_TIERS:
             serving = tuple(tier for tier in HOST_TIERS if tier in self._tiers)
         if not serving:
             raise CacheConfigError(f"this cache has no {into} tier to open fragment {fragment.id} in.")
         with self._lock:
-            found_in = self._index.access(fragment.id, workload_type) or CacheTier.CDN
-        return Reader(fragment=fragment, serving=serving, workload_type=workload_type, found_in=found_in)
+            found_in = self._index.access(fragment.id, user) or CacheTier.CDN
+        return Reader(fragment=fragment, serving=serving, user=user, found_in=found_in)
 
     def open(self, reader: Reader, *, timeout: float | None) -> Lease:
         """Its lease, waited for in this thread; raises what `FragmentCache.open` does."""
@@ -111,7 +115,7 @@ class Readers:
         return answer
 
     def perform(
-        self, fragment: Fragment, *, into: CacheTier, workload_type: WorkloadType | None, job: Callable[[], Landing]
+        self, fragment: Fragment, *, into: CacheTier, user: WorkloadType | None, job: Callable[[], Landing]
     ) -> None:
         """Run a job as the fragment's own flight, after the one that may be under way; raises what it raises."""
         while True:
@@ -121,7 +125,7 @@ class Readers:
                 other = self._flights.of(fragment.id)
                 if other is None:
                     mine = self._flights.start(fragment, into=into, is_here=True, job=job)
-                    mine.passengers.append(workload_type)
+                    mine.passengers.append(user)
                     break
             wait([other.future])
         landing = mine.future.result()
@@ -159,14 +163,14 @@ class Readers:
                 job=lambda: self._transfers.bring(fragment, serving=reader.serving),
             )
             if reader.boards(flight):
-                flight.passengers.append(reader.workload_type)
+                flight.passengers.append(reader.user)
             return flight
 
     def _seat(self, flight: Flight, landing: Landing) -> None:
         """A lease for each passenger instead of the flight's own, which is given back also where this fails."""
         try:
-            for workload_type in flight.passengers:
-                self._index.note_user(flight.fragment.id, workload_type)
+            for user in flight.passengers:
+                self._index.note_user(flight.fragment.id, user)
             for _ in flight.passengers:
                 self._index.lease(flight.fragment.id, landing.tier)
         finally:
@@ -182,7 +186,7 @@ class Readers:
             return
         with self._lock:
             if flight.landing is None:
-                flight.passengers.remove(reader.workload_type)
+                flight.passengers.remove(reader.user)
             else:
                 self._mover.release(flight.fragment.id, flight.landing.tier)
 

@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from arbiter.arguments import LONGEST_WAIT
+
 Ask = Callable[[Sequence[str]], str]
 """Runs a command and returns what it wrote to stdout; raises ToolError."""
 
 _KILL_GRACE = 1.0
 """Seconds that a killed tool may take to end; one that hangs in its driver is left to the system."""
-
-
-_LONGEST = 86400.0
-"""Seconds that a tool may take at most; waits of many days overflow what the system counts them in."""
 
 
 class ToolError(Exception):
@@ -27,7 +25,7 @@ class ToolError(Exception):
 
 def asking(*, timeout: float) -> Ask:
     """An `Ask` whose commands may take `timeout` seconds, all together."""
-    deadline = time.monotonic() + min(timeout, _LONGEST)
+    deadline = time.monotonic() + min(timeout, LONGEST_WAIT)
 
     def ask(command: Sequence[str]) -> str:
         return _output(command, deadline=deadline, timeout=timeout)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from arbiter.arguments import seconds, size
 from arbiter.detection.amd import by_amd_smi, by_rocm_smi
 from arbiter.detection.answers import Answer
 from arbiter.detection.apple import by_system_profiler
@@ -59,8 +60,7 @@ class GpuDetector:
     timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
-        if not _is_time(self.timeout):
-            raise ValueError(f"the timeout of GPU detection is {self.timeout!r}; write seconds, such as 5.")
+        seconds(self.timeout, what="the timeout of GPU detection")
 
     def detect(self) -> GpuDetectionResult:
         """What the first tool tells that tells of any GPU; method None where none does. Blocks."""
@@ -84,18 +84,9 @@ class GpuDetector:
         Raises:
             ValueError: no GPU has such a size.
         """
-        if not _is_size(vram):
-            raise ValueError(f"the GPU to assume has {vram!r} bytes; write a whole number above 0.")
+        size(vram, what="the size of the GPU to assume")
         found = self.detect()
         if found.gpus:
             return found
         unknown = GpuInfo(device_id=0, vendor=GpuVendor.UNKNOWN, name=UNKNOWN_GPU, vram_total=vram, vram_free=vram)
         return GpuDetectionResult(method=DetectionMethod.DEFAULT, gpus=(unknown,), problems=found.problems)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and value >= 0
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,6 +1,7 @@
 """Many readers of one fragment, in threads and in event loops: one transfer, which none of them can take down."""
 
 import asyncio
+import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -211,10 +212,23 @@ def test_a_fragment_that_both_systems_wait_for_is_shared_from_its_landing(tmp_pa
         assert (A.id in cache, B.id in cache) == (True, False)
 
 
-def test_a_fetch_waits_for_readers_to_let_go_of_a_full_tier(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timeout", [PATIENCE, math.inf, 1e12])
+def test_a_reader_waits_as_long_as_it_likes(tmp_path: Path, timeout: float) -> None:
+    source = MemorySource(content("a"))
+    source.gate.clear()
+    with file_cache(tmp_path, ram=100, source=source) as cache, ThreadPoolExecutor(1) as threads:
+        reader = threads.submit(cache.open, A, timeout=timeout)
+        with pytest.raises(TimeoutError):
+            reader.result(0.05)
+        source.gate.set()
+        assert bytes(reader.result(PATIENCE).view) == content("a")
+
+
+@pytest.mark.parametrize("room_timeout", [PATIENCE, math.inf])
+def test_a_fetch_waits_for_readers_to_let_go_of_a_full_tier(tmp_path: Path, room_timeout: float) -> None:
     source = MemorySource(content("a"))
     with (
-        file_cache(tmp_path, ram=100, source=source, room_timeout=PATIENCE) as cache,
+        file_cache(tmp_path, ram=100, source=source, room_timeout=room_timeout) as cache,
         ThreadPoolExecutor(1) as threads,
     ):
         cache.insert(B, content("b"))

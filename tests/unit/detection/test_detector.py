@@ -71,9 +71,9 @@ def test_a_default_is_taken_only_where_nothing_is_found(machine: Machine) -> Non
     assert GpuDetector(timeout=60.0).detect_or_default(8 * GIB).method is DetectionMethod.NVIDIA_SMI
 
 
-@pytest.mark.parametrize("size", [-1, 0, 8.5, "8Gi", True])
+@pytest.mark.parametrize("size", [-1, 8.5, "8Gi", True])
 def test_a_default_that_no_gpu_has_is_refused_in_a_sentence(size: Any, machine: Machine) -> None:
-    with pytest.raises(ValueError, match=r"the GPU to assume has .* bytes; write a whole number above 0\."):
+    with pytest.raises(ValueError, match="the size of the GPU to assume should be a whole number of bytes"):
         GpuDetector(timeout=60.0).detect_or_default(size)
 
 
@@ -85,7 +85,7 @@ def test_a_tool_may_be_waited_for_without_an_end(timeout: float, machine: Machin
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5"])
 def test_a_timeout_that_is_no_time_is_refused_in_a_sentence(timeout: Any) -> None:
-    with pytest.raises(ValueError, match=r"the timeout of GPU detection is .*; write seconds, such as 5\."):
+    with pytest.raises(ValueError, match="the timeout of GPU detection should be 0 seconds or more"):
         GpuDetector(timeout=timeout)
 
 
