@@ -13,8 +13,8 @@ from tests.support import program
 
 program.preload("arbiter_deviceplugin.main", "arbiter_extender.main")  # of which most are started
 
-WORKERS = {"chart": 1, "cli": 1, "deviceplugin": 2, "extender": 1, "kube": 1, "operator": 1}
-"""How many of pytest-xdist's workers may share the tests of a directory, each with a control plane of its own."""
+WORKERS = {"deviceplugin": 3}
+"""How many of pytest-xdist's workers may share the tests of a directory, where that is not one."""
 
 
 class ByDirectory(LoadScopeScheduling):
@@ -25,9 +25,7 @@ class ByDirectory(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         directory = Path(nodeid.partition("::")[0]).parent.name
-        if directory not in WORKERS:
-            return nodeid
-        return f"{directory}-{crc32(nodeid.encode()) % WORKERS[directory]}"
+        return f"{directory}-{crc32(nodeid.encode()) % WORKERS.get(directory, 1)}"
 
 
 @pytest.hookimpl(optionalhook=True)
