@@ -107,9 +107,7 @@ async def test_the_late_report_of_a_former_starts_end_frees_nothing(site: Site) 
     await site.report_ended(chat)
     await asyncio.sleep(A_WHILE)
 
-    grant = await site.grant(chat.pod)
-    assert grant is not None
-    assert grant.state is GrantState.STARTING
+    await site.eventually_grant(chat.pod, lambda grant: grant.state is GrantState.STARTING, "start")
 
 
 async def test_a_look_at_processes_that_a_restart_overtakes_frees_nothing(site: Site) -> None:
@@ -124,6 +122,4 @@ async def test_a_look_at_processes_that_a_restart_overtakes_frees_nothing(site: 
     await site.report_ended(chat)
     await asyncio.sleep(A_WHILE)
 
-    grant = await site.grant(chat.pod)
-    assert grant is not None
-    assert grant.state is GrantState.STARTING
+    await site.eventually_grant(chat.pod, lambda grant: grant.state is GrantState.STARTING, "start")

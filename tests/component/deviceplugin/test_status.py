@@ -113,6 +113,7 @@ async def test_slices_that_are_held_stay_when_their_gpu_is_selected_no_more(site
     assert site.agent.stop() == 0
     site.agent.start("--devices", "GPU-1")
     await site.agent.ready()
+    await eventually(lambda: site.kubelet.healthy, "offered slices")
 
     assert site.kubelet.healthy == {f"GPU-1::{number}" for number in range(12)}
     assert site.kubelet.devices.keys() - site.kubelet.healthy == set(running.container.ids)
