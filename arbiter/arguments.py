@@ -34,10 +34,16 @@ def size(value: object, *, what: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    # Half bytes would go unnoticed as far as the exact fractions that targets are computed with.
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{what} should be a whole number of bytes, such as 8 * GIB, not {value!r}.")
-    return value
+    return _whole(value, what=what, example=" of bytes, such as 8 * GIB")
+
+
+def count(value: object, *, what: str) -> int:
+    """A whole number, 0 or more.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _whole(value, what=what, example=" of 0 or more")
 
 
 def seconds(value: object, *, what: str) -> float:
@@ -84,6 +90,23 @@ def instance(kind: type[_Kind], value: object, *, what: str, example: str) -> _K
     """
     if not isinstance(value, kind):
         raise TypeError(f"{what} should be of class {kind.__name__}, such as {example}, not {value!r}.")
+    return value
+
+
+def function(value: object, *, what: str) -> None:
+    """Something that can be called.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not callable(value):
+        raise TypeError(f"{what} should be a function, such as allocation.acknowledge, not {value!r}.")
+
+
+def _whole(value: object, *, what: str, example: str) -> int:
+    # Half bytes would go unnoticed as far as the exact fractions that targets are computed with.
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{what} should be a whole number{example}, not {value!r}.")
     return value
 
 

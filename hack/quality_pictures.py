@@ -168,7 +168,9 @@ def moments() -> list[Moment]:
 
 def _told(quality: Fraction | None, vram: int, revision: int) -> QualityTarget:
     shown = float(quality or 0)
-    return QualityTarget(quality=shown, memory=vram, target=shown, minimum=0.0, revision=revision, reason="")
+    return QualityTarget(
+        allocation="", quality=shown, memory=vram, target=shown, minimum=0.0, revision=revision, reason=""
+    )
 
 
 def arrivals() -> str:

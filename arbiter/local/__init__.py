@@ -15,7 +15,7 @@ standard library only.
 `allocator`    the state machine: claims in, notices out, the clock a parameter; no threads, no I/O
 `statistics`   what an Arbiter says about itself; averages weighted by time
 `pulse`        wakes threads and tasks that wait for the same thing
-`worker`       the one thread: deadlines that nobody waits for, and callbacks
+`worker`       the threads: deadlines that nobody waits for, and callbacks
 `holding`      what a holder was told and has seen
 `allocation`   what a holder has in hand
 `arbiter`      the shell: one lock, waiting, threads and tasks

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from arbiter.arguments import function, instance, seconds
 from arbiter.local.claim import QualityTarget
 from arbiter.local.errors import ShuttingDown
 from arbiter.local.holding import Callback, Holding
@@ -21,7 +22,8 @@ class Allocation:
     """GPU memory that an `Arbiter` gave out. Leaving a `with` or `async with` block releases it.
 
     `created_at` is in seconds since the epoch. Whoever follows its target reads it in one of these ways: `target` (or
-    `quality_target` and `memory`), `wait_for_change`, `changes` or `on_change`; each counts as having seen it.
+    `quality_target` and `memory`), `wait_for_change`, `changes` or `on_change`; each counts as having seen it. `paused`
+    and `preempted` do not: who asks only for them has still to hear of a change of its bytes.
     """
 
     def __init__(
@@ -51,8 +53,7 @@ class Allocation:
     @property
     def target(self) -> QualityTarget:
         """What may be used now: quality, memory and why, of one moment."""
-        self._holding.seen = self._holding.target
-        return self._holding.seen
+        return self._holding.look()
 
     @property
     def quality_target(self) -> float:
@@ -67,12 +68,12 @@ class Allocation:
     @property
     def paused(self) -> bool:
         """Whether work of priority Background should pause: memory is tight, and others are there."""
-        return self.target.paused
+        return self._holding.target.paused
 
     @property
     def preempted(self) -> bool:
         """Whether it should be released: something more important waits for its room."""
-        return self.target.preempted_by is not None
+        return self._holding.target.preempted_by is not None
 
     @property
     def released(self) -> bool:
@@ -85,8 +86,19 @@ class Allocation:
         What a smaller target gives back is lent to nobody before. Without a `target` the last one that was seen is
         meant: name it where several threads look at one allocation. Saying it twice, late, or of an older target
         does no harm.
+
+        Raises:
+            TypeError: that is no target.
+            ValueError: it is another allocation's.
         """
-        return self._arbiter.acknowledge(self, target or self._holding.seen)
+        if target is None:
+            target = self._holding.seen
+        instance(QualityTarget, target, what="target", example="allocation.target")
+        if target.allocation != self.id:
+            raise ValueError(
+                f"the target is one of {target.allocation}; acknowledge {self.id} with a target of its own."
+            )
+        return self._arbiter.acknowledge(self, target)
 
     def release(self) -> bool:
         """Give the memory back; False where that has been done before."""
@@ -95,10 +107,15 @@ class Allocation:
     def on_change(self, callback: Callback) -> Callable[[], None]:
         """Call `callback(target)` after each change, until the function that is returned is called.
 
-        Callbacks run on the arbiter's own thread, one after another and never under its lock, so they may call it. A
-        callback that is still busy gets the newest target next; what came and went meanwhile is passed over. What a
-        callback raises is logged and stops nobody.
+        All callbacks of an arbiter run on one thread of their own, one after another and never under its lock, so
+        they may call it. A slow one delays the other callbacks, and nothing else. A callback that is still busy gets
+        the newest target next; what came and went meanwhile is passed over. What a callback raises is logged and stops
+        nobody.
+
+        Raises:
+            TypeError: `callback` cannot be called.
         """
+        function(callback, what="callback")
         if self._holding.subscribe(callback):
             self._arbiter.deliver(self._holding)
         return lambda: self._holding.unsubscribe(callback)
@@ -109,8 +126,9 @@ class Allocation:
         Raises:
             Preempted: it should be released, something more important waits for its room.
             ShuttingDown: it was released, or the arbiter was closed.
+            ValueError: `timeout` is no time.
         """
-        return self._holding.wait(timeout)
+        return self._holding.wait(None if timeout is None else seconds(timeout, what="timeout"))
 
     async def changes(self) -> AsyncIterator[QualityTarget]:
         """Each target that differs from the one seen last, until the allocation is released or the arbiter is closed.

@@ -20,10 +20,12 @@ from arbiter.local.holding import Holding
 from arbiter.local.pulse import Pulse
 from arbiter.local.request import AllocationRequest, AllocationResult
 from arbiter.local.statistics import ArbiterState, ArbiterStats
-from arbiter.local.worker import Worker
+from arbiter.local.worker import Alarm, Caller
 from arbiter.workload import Priority, WorkloadType
 
 _log = logging.getLogger(__name__)
+
+_LAST_CALLBACK = 1.0
 
 
 @dataclass(slots=True)
@@ -62,7 +64,8 @@ class Arbiter:
         self._tickets: dict[PodUid, _Ticket] = {}
         self._holders: dict[PodUid, _Holder] = {}
         self._failure: Internal | None = None
-        self._worker = Worker(self._lock, clock=clock, tick=self._tick)
+        self._alarm = Alarm(self._lock, clock=clock, tick=self._follow)
+        self._caller = Caller(self._lock)
 
     # Asking for memory
 
@@ -179,7 +182,7 @@ class Arbiter:
             if holder is None:
                 return False
             self._end(holder)
-            self._settle()
+            self._follow()
         return True
 
     def acknowledge(self, allocation: Allocation, target: QualityTarget) -> bool:
@@ -196,7 +199,7 @@ class Arbiter:
     def deliver(self, holding: Holding) -> None:
         """Have a holder's callbacks called with what they have not had."""
         with self._lock:
-            self._worker.post(holding.deliver)
+            self._caller.post(holding.deliver)
 
     def is_released(self, allocation: Allocation) -> bool:
         """Whether an allocation has been released."""
@@ -231,16 +234,17 @@ class Arbiter:
     def close(self) -> None:
         """Give nothing out any more: who waits is told `ShuttingDown`, holders keep what they have and may release it.
 
-        Closing twice is harmless.
+        Closing twice is harmless. A callback that is still running is waited for, but no longer than a second: it may
+        itself be waiting for the thread, or for the event loop, that closes.
         """
         with self._lock:
             self._allocator.close()
-            self._settle()
+            self._follow()
             for holder in self._holders.values():
                 holder.holding.finish(ShuttingDown("the arbiter was closed."))
-            thread = self._worker.stop()
-        if thread is not None:
-            thread.join()
+            threads = self._stop()
+        for thread in threads:
+            thread.join(_LAST_CALLBACK)
 
     def __enter__(self) -> Self:
         return self
@@ -274,8 +278,7 @@ class Arbiter:
             self._end(holder)
         else:
             self._allocator.release(ticket.uid)
-        if self._failure is None:
-            self._settle()
+        self._follow()
 
     def _end(self, holder: _Holder) -> None:
         uid = PodUid(holder.allocation.id)
@@ -287,18 +290,24 @@ class Arbiter:
         holder = self._holders.get(PodUid(allocation.id))
         return holder if holder is not None and holder.allocation is allocation else None
 
-    def _tick(self) -> None:
-        with suppress(Internal):  # those who wait are told
+    def _follow(self) -> None:
+        """Settle, for one who has nothing to do with a failure: it is told to those who wait, and who come."""
+        with suppress(Internal):
             self._settle()
 
     def _settle(self) -> None:
+        """Let everything follow, or fail as a whole: half of it would leave somebody waiting for ever."""
+        if self._failure is not None:
+            raise self._failure
         try:
-            notices = self._allocator.settle(self._clock())
+            for notice in self._allocator.settle(self._clock()):
+                self._pass_on(notice)
+            self._alarm.wake_at(self._allocator.next_deadline())
         except Exception as error:
             raise self._fail(error) from error
-        for notice in notices:
-            self._pass_on(notice)
-        self._worker.wake_at(self._allocator.next_deadline())
+        except BaseException as error:  # a KeyboardInterrupt in the midst of it
+            self._fail(error)
+            raise
 
     def _pass_on(self, notice: Notice) -> None:
         match notice:
@@ -309,12 +318,13 @@ class Arbiter:
             case Changed(uid, target):
                 holding = self._holders[uid].holding
                 if holding.update(target):
-                    self._worker.post(holding.deliver)
+                    self._caller.post(holding.deliver)
 
     def _answer(self, uid: PodUid, answer: Allocation | ArbiterError) -> None:
-        ticket = self._tickets.pop(uid)
+        ticket = self._tickets[uid]
         ticket.answer = answer
         ticket.pulse.fire()
+        del self._tickets[uid]  # last, so that whatever comes between is told to it
 
     def _give_out(self, ticket: _Ticket, target: QualityTarget) -> Allocation:
         holding = Holding(self._lock, target, name=ticket.uid)
@@ -322,7 +332,7 @@ class Arbiter:
         self._holders[ticket.uid] = _Holder(allocation, holding)
         return allocation
 
-    def _fail(self, error: Exception) -> Internal:
+    def _fail(self, error: BaseException) -> Internal:
         """Nothing is known for sure any more: tell everybody."""
         _log.exception("the arbiter has failed")
         self._failure = Internal(f"the arbiter has failed and gives nothing out any more: {error!r}.")
@@ -330,8 +340,12 @@ class Arbiter:
             self._answer(uid, self._failure)
         for holder in self._holders.values():
             holder.holding.finish(self._failure)
-        self._worker.stop()
+        self._stop()
         return self._failure
+
+    def _stop(self) -> list[threading.Thread]:
+        """The threads that end now."""
+        return [thread for thread in (self._alarm.stop(), self._caller.stop()) if thread is not None]
 
 
 def _result(answer: Allocation | ArbiterError) -> AllocationResult:

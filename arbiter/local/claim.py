@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
 
+from arbiter.arguments import count, size
 from arbiter.demand import Demand
 from arbiter.equilibrium import Member, Target
 from arbiter.ids import GpuUuid, PodUid
@@ -22,9 +23,14 @@ class QualityTarget:
 
     `quality` and `memory` hold from now on where they are less, and are there to be used where they are more; `target`
     is the quality it is going to. `paused`: work of priority Background should pause, memory is tight. `preempted_by`:
-    release the allocation, that request waits for its room. The `revision` rises with quality and memory.
+    release the allocation, that request waits for its room. The `revision` rises with quality and memory, and
+    `allocation` is the id of the one that it is of.
+
+    Raises:
+        ValueError: `memory` is no number of bytes, or `revision` no number.
     """
 
+    allocation: str
     quality: float
     memory: int
     target: float
@@ -33,6 +39,10 @@ class QualityTarget:
     reason: str
     paused: bool = False
     preempted_by: str | None = None
+
+    def __post_init__(self) -> None:
+        size(self.memory, what="memory")
+        count(self.revision, what="revision")
 
     @property
     def news(self) -> tuple[int, bool, str | None]:
@@ -117,6 +127,7 @@ class Claim:
         if grant is None:
             return None
         return QualityTarget(
+            allocation=self.uid,
             quality=float(grant.quality),
             memory=grant.vram,
             target=float(grant.target),

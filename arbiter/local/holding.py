@@ -1,5 +1,6 @@
 """What an allocation's holder was told and what it has taken notice of. Imports the core only."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from arbiter.local.claim import QualityTarget
 from arbiter.local.errors import ArbiterError, Preempted
 from arbiter.local.pulse import Pulse
+
+_log = logging.getLogger(__name__)
 
 Callback = Callable[[QualityTarget], object]
 
@@ -42,6 +45,12 @@ class Holding:
 
     # Without it
 
+    def look(self) -> QualityTarget:
+        """The newest target, which has been seen from now on."""
+        with self._lock:
+            self.seen = self.target
+            return self.target
+
     def subscribe(self, callback: Callback) -> bool:
         """From now on call it with each change; whether there is one that nobody has seen yet."""
         with self._lock:
@@ -64,7 +73,7 @@ class Holding:
                 return
             self._delivered = self.seen = target
         for callback in callbacks:
-            callback(target)
+            _call(callback, target)
 
     def wait(self, timeout: float | None) -> QualityTarget | None:
         """The newest target as soon as it is another than the one seen last; None where none comes in time."""
@@ -92,3 +101,10 @@ class Holding:
         if self.target.preempted_by is not None:
             raise Preempted(victim=self._name, by=self.target.preempted_by)
         return self.target.news != after.news
+
+
+def _call(callback: Callback, target: QualityTarget) -> None:
+    try:
+        callback(target)
+    except BaseException:  # SystemExit too: it would end the thread, and with it the callbacks of everybody
+        _log.exception("a callback of an allocation has failed")

@@ -1,9 +1,11 @@
-"""Wakes threads and tasks that wait for the same thing. Imports the standard library only."""
+"""Wakes threads and tasks that wait for the same thing. Imports the core only."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+
+from arbiter.arguments import LONGEST_WAIT
 
 
 class Pulse:
@@ -23,8 +25,8 @@ class Pulse:
                 future.get_loop().call_soon_threadsafe(_resolve, future)
 
     def wait(self, timeout: float | None) -> None:
-        """Until the next `fire`, at most `timeout` seconds."""
-        self._condition.wait(timeout)
+        """Until the next `fire`, at most `timeout` seconds; a long one may end before: look whether to wait again."""
+        self._condition.wait(timeout if timeout is None else min(timeout, LONGEST_WAIT))
 
     async def wait_in_loop(self, seconds: float | None, *, unless: Callable[[], bool]) -> None:
         """The same for a task; not at all where `unless`, asked with the lock held, says so."""

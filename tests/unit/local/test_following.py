@@ -1,9 +1,11 @@
 """How holders follow their targets: by call, by waiting, by callback (real threads)."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -230,3 +232,65 @@ def test_a_defect_is_told_to_everybody() -> None:
         look_for_ever(arbiter)
     with pytest.raises(Internal):
         chat.wait_for_change(PATIENCE)
+
+
+def test_asking_whether_to_pause_or_to_leave_hides_no_change(arbiter: Arbiter) -> None:
+    chat = arbiter.request_allocation(LLM, "High", 8 * GIB, minimum_memory=4 * GIB)
+    asks = in_the_background(lambda: arbiter.request_allocation(IMAGE, "Normal", 4 * GIB, timeout=PATIENCE))
+    while arbiter.state().waiting == 0:
+        threading.Event().wait(0.001)
+    assert (chat.paused, chat.preempted) == (False, False)
+    chat.acknowledge()
+    assert arbiter.state().waiting == 1, "bytes are confirmed that nobody was told to free"
+    target = chat.wait_for_change(PATIENCE)
+    assert target is not None
+    chat.acknowledge(target)
+    asks.join(PATIENCE)
+    assert arbiter.state().waiting == 0
+
+
+def test_only_a_target_of_its_own_can_be_acknowledged(arbiter: Arbiter) -> None:
+    chat = arbiter.request_allocation(LLM, "Normal", GIB)
+    posters = arbiter.request_allocation(IMAGE, "Normal", GIB)
+    with pytest.raises(
+        ValueError, match=r"^the target is one of image-2; acknowledge llm-1 with a target of its own\.$"
+    ):
+        chat.acknowledge(posters.target)
+    size: Any = chat.memory
+    with pytest.raises(
+        TypeError, match=r"target should be of class QualityTarget, such as allocation.target, not 1073"
+    ):
+        chat.acknowledge(size)
+    letter: Any = "a"
+    with pytest.raises(ValueError, match="memory should be a whole number of bytes"):
+        replace(chat.target, memory=letter)
+    with pytest.raises(ValueError, match="revision should be a whole number of 0 or more, not 'a'"):
+        replace(chat.target, revision=letter)
+    assert chat.acknowledge(chat.target)
+
+
+@pytest.mark.parametrize("patience", [math.inf, 1e12])
+def test_waiting_for_ever_ends_with_a_change_too(arbiter: Arbiter, patience: float) -> None:
+    chat = arbiter.request_allocation(LLM, "Normal", 8 * GIB)
+    asks = in_the_background(lambda: arbiter.request_allocation(IMAGE, "Normal", 4 * GIB, timeout=patience))
+    while arbiter.state().waiting == 0:
+        threading.Event().wait(0.001)
+    leaves = in_the_background(chat.release)
+    asks.join(PATIENCE)
+    leaves.join(PATIENCE)
+    posters = arbiter.request_allocation(LLM, "Normal", GIB)
+    asks = in_the_background(lambda: arbiter.request_allocation(IMAGE, "Normal", 5 * GIB))
+    assert posters.wait_for_change(patience) is not None
+    asks.join(PATIENCE)
+
+
+def test_deadlines_are_kept_beside_somebody_who_waits_for_ever(arbiter: Arbiter) -> None:
+    chat = arbiter.request_allocation(LLM, "Normal", 8 * GIB)
+    asks = in_the_background(lambda: arbiter.request_allocation(IMAGE, "Normal", 8 * GIB, timeout=math.inf))
+    while arbiter.state().waiting == 0:
+        threading.Event().wait(0.001)
+    with pytest.raises(Timeout):
+        arbiter.request_allocation(LLM, "Normal", 8 * GIB, timeout=0.05)
+    chat.release()
+    asks.join(PATIENCE)
+    assert arbiter.state().active_diffusion == 1
