@@ -6,6 +6,7 @@ Kubernetes client.
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,7 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.resources import PODS
-from arbiter_kube.client import ApiError, Conflict, KubeClient, KubeError, NotFound
+from arbiter_kube.client import ApiError, Conflict, KubeClient, KubeError, NotFound, TooManyRequests, Unreachable
 from arbiter_kube.client.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -35,8 +36,29 @@ Each more would need one more connection, and its TLS handshake costs both sides
 these are 1,600 a second, several times what kube-scheduler asks for.
 """
 
+SENDING = 30.0
+"""Seconds for which a Binding without a clear answer is sent again; after that the pod is only looked up."""
+
+IN_FLIGHT = CALL_TIMEOUT + 60.0
+"""Seconds for which a Binding without a clear answer may still be carried out: the API server ends requests by then."""
+
 SHOWN_WITHIN = 10.0
 """Seconds after which a bound pod that the watch has not shown is looked up: it may have been deleted in a gap."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What was sent of one bind; times are the event loop's, in seconds."""
+
+    began: float
+    unclear_at: float | None = None
+    """When the last Binding was sent that may have been carried out, or may be yet."""
+
+    def may_send(self, now: float) -> bool:
+        return now - self.began < SENDING
+
+    def may_land(self, now: float) -> bool:
+        return self.unclear_at is not None and now - self.unclear_at < IN_FLIGHT
 
 
 class Binder:
@@ -58,7 +80,6 @@ class Binder:
         task = self._binds.get(pod.uid)
         if task is None:
             task = self._binds[pod.uid] = asyncio.create_task(self._carry_out(pod, assignment))
-            task.add_done_callback(lambda _: self._binds.pop(pod.uid, None))
             # Its error is told to whoever still waits; nobody may be left.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         finished, _ = await asyncio.wait((task,), timeout=PATIENCE)
@@ -105,28 +126,46 @@ class Binder:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _carry_out(self, pod: GpuPod, assignment: Assignment) -> None:
+        try:
+            await self._follow(pod, assignment)
+        finally:
+            # In the turn in which its claim ends: who asks in the next one begins anew.
+            del self._binds[pod.uid]
+
+    async def _follow(self, pod: GpuPod, assignment: Assignment) -> None:
         backoff = Backoff(first=0.2, ceiling=5.0)
+        attempts = _Attempts(asyncio.get_running_loop().time())
         while self._ledger.is_assumed(pod.uid):
             try:
                 async with self._turns:
-                    await self._bind_once(pod, assignment)
+                    await self._bind_once(pod, assignment, attempts)
                 _log.info("pod bound pod=%s node=%s gpus=%s", pod.key, assignment.node, a.encode_gpus(assignment.gpus))
                 self._watch(pod)
                 return
             except BindError:
                 self._ledger.release(pod.uid)
                 raise
-            except KubeError as error:
-                _log.warning("bind has no answer yet pod=%s node=%s error=%s", pod.key, assignment.node, error)
+            except Exception as error:  # whatever it is, nobody but this loop would ever end the claim
+                _log.warning("bind has no answer yet pod=%s node=%s error=%r", pod.key, assignment.node, error)
                 await asyncio.sleep(backoff.next())
         shown = self._ledger.assigned(pod.uid)
         if shown is None:
-            raise BindError(f"{pod.key} was deleted before it was bound to {assignment.node}.")
-        if shown != assignment:
+            end = "was deleted" if self._ledger.pod(pod.uid) is None else "ended"
+            raise BindError(f"{pod.key} {end} before it was bound to {assignment.node}.")
+        if shown.node != assignment.node:
             raise BindError(f"{pod.key} is bound to {shown.node} already.")
 
-    async def _bind_once(self, pod: GpuPod, assignment: Assignment) -> None:
-        """Sends the Binding, and asks what is true where the API server objects."""
+    async def _bind_once(self, pod: GpuPod, assignment: Assignment, attempts: _Attempts) -> None:
+        """Sends the Binding, and asks what is true where the API server objects.
+
+        Raises:
+            BindError: it is not bound, and will not be.
+            KubeError: that cannot be said yet.
+        """
+        now = asyncio.get_running_loop().time()
+        if not attempts.may_send(now):
+            await self._compare(pod, assignment, attempts, refusal="the API server did not carry it out")
+            return
         try:
             await self._client.bind(
                 _key(pod),
@@ -135,26 +174,35 @@ class Binder:
                 annotations={a.GPUS: a.encode_gpus(assignment.gpus)},
                 within=CALL_TIMEOUT,
             )
-        except (Conflict, NotFound) as error:
-            await self._compare(pod, assignment, refusal=error)
+        except TooManyRequests:
+            raise
         except ApiError as error:
             if error.is_transient:
-                raise
-            raise BindError(f"{pod.key} may not be bound to {assignment.node}: {error.message}.") from error
+                attempts.unclear_at = now
+            elif attempts.unclear_at is None and not isinstance(error, Conflict | NotFound):
+                raise BindError(f"{pod.key} may not be bound to {assignment.node}: {error.message}.") from error
+            await self._compare(pod, assignment, attempts, refusal=error.message)
+        except Exception as error:
+            if not (isinstance(error, Unreachable) and error.never_sent):
+                attempts.unclear_at = now
+            raise
 
-    async def _compare(self, pod: GpuPod, assignment: Assignment, *, refusal: ApiError) -> None:
-        """Whether a refused Binding is one that was carried out before, its answer lost.
+    async def _compare(self, pod: GpuPod, assignment: Assignment, attempts: _Attempts, *, refusal: str) -> None:
+        """Whether a Binding that was refused, or had no answer, was carried out all the same.
 
         Raises:
-            BindError: it is not; what is in the way.
+            BindError: it was not and will not be; what is in the way.
+            KubeError: it may be yet, or nobody says what is true.
         """
         found = await self.look_up(_key(pod), pod.uid)
         if found is None:
             raise BindError(f"{pod.key} was deleted before it was bound to {assignment.node}.")
         if found.node is None:
-            raise BindError(f"{pod.key} may not be bound to {assignment.node}: {refusal.message}.")
-        gpus = a.decode_gpus(found.metadata.annotations.get(a.GPUS, ""))
-        if Assignment(node=found.node, gpus=gpus) != assignment:
+            if attempts.may_land(asyncio.get_running_loop().time()):
+                raise Unreachable(f"bind pods {pod.key}: an earlier one may still be carried out: {refusal}")
+            raise BindError(f"{pod.key} may not be bound to {assignment.node}: {refusal}.")
+        # With other GPUs than these it is where kube-scheduler wants it all the same; the watch shows which.
+        if found.node != assignment.node:
             raise BindError(f"{pod.key} is bound to {found.node} already.")
 
     def _watch(self, pod: GpuPod) -> None:

@@ -97,7 +97,10 @@ class Transport:
 
     async def _open(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = {"Content-Type": request.content_type} if request.body is not None else {}
-        token = await self._credentials.token.get()
+        try:
+            token = await self._credentials.token.get()
+        except Exception as error:  # whatever a credential plugin, which is anybody's program, may raise
+            raise Unreachable(f"{request.action}: no token for the API server: {error}", never_sent=True) from error
         if token:
             headers["Authorization"] = f"Bearer {token}"
         url = yarl.URL(self._credentials.server + request.path, encoded=True).with_query(dict(request.query))

@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.resources import GPU_NODES, LEASES, NODES, PODS
-from arbiter_kube.client import ApiError, Conflict, CredentialsError, Gone, TooManyRequests, codec
+from arbiter_kube.client import (
+    ApiError,
+    Conflict,
+    CredentialsError,
+    Gone,
+    KubeClient,
+    TooManyRequests,
+    Unreachable,
+    codec,
+)
 from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.bucket import TokenBucket
-from arbiter_kube.client.credentials import TOKEN_AGE, BearerToken, service_account
+from arbiter_kube.client.credentials import TOKEN_AGE, BearerToken, Credentials, service_account
 from arbiter_kube.client.errors import api_error
 from arbiter_kube.client.health import Bind, InvalidBindError, parse_bind
 from arbiter_kube.client.lines import LineSplitter
@@ -230,3 +239,16 @@ def test_what_is_staged_is_taken_in_later() -> None:
     assert list(store.objects) == []
     assert store.take(staged) == [Applied(thing("a"))]
     assert store.take(store.stage(codec.encode(thing("a")))) == []
+
+
+async def test_a_token_that_cannot_be_had_is_an_api_server_that_cannot_be_reached() -> None:
+    def plugin() -> str:
+        raise ZeroDivisionError("the cloud is away")
+
+    credentials = Credentials(server="http://127.0.0.1:1", ssl=None, token=BearerToken(plugin))
+    async with KubeClient(credentials, component="test") as client:
+        with pytest.raises(
+            Unreachable, match=r"^get pods a/p: no token for the API server: the cloud is away$"
+        ) as error:
+            await client.get(PODS, "p", namespace="a", within=0.05)
+    assert error.value.never_sent
