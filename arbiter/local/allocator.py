@@ -123,6 +123,7 @@ class Allocator:
         self._meter.advance(now)
         self._events.append(Tick())
         while True:
+            self._take_back_orders(now)
             self._note_overstayers(now)
             self._admit(now)
             if self._is_unsolved:
@@ -171,8 +172,21 @@ class Allocator:
         victim.stage, victim.leaving_since, victim.leaving_for = Stage.LEAVING, now, by.uid
         self._book.behind.pop(victim.uid, None)
         self._is_unsolved = True
-        self._events.append(victim.observed())
         self._tell(victim)
+
+    def _take_back_orders(self, now: float) -> None:
+        """Who was told to leave for a claim that does not wait any more stays, unless somebody else has its room."""
+        for victim in self._book.in_stage(Stage.LEAVING):
+            heir = self._book.claims.get(victim.leaving_for) if victim.leaving_for else None
+            if heir is not None and heir.stage is Stage.GATED:
+                continue
+            victim.stage = Stage.HOLDING
+            if self._book.room(now).promised > self._config.vram_budget:
+                victim.stage = Stage.LEAVING
+                continue
+            victim.leaving_for = None
+            self._is_unsolved = True
+            self._tell(victim)
 
     def _note_overstayers(self, now: float) -> None:
         """Who was told to leave and has not is no longer expected to: its bytes count again."""
@@ -296,7 +310,7 @@ class Allocator:
             pressure_level=room.pressure,
             price=float(self._price),
             vram_used=sum(self._book.held(claim) for claim in self._book.claims.values()),
-            vram_available=max(0, room.capacity - room.promised),
+            vram_available=0 if room.pressure.blocks_new_work else max(0, room.capacity - room.promised),
         )
 
     @property

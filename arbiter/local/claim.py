@@ -109,7 +109,7 @@ class Claim:
         return self.demand.priority is Priority.BACKGROUND
 
     def observed(self) -> PodObserved:
-        """As the transition engine sees it."""
+        """As the transition engine sees it: one that was told to leave may yet stay."""
         target = self.target
         return PodObserved(
             uid=self.uid,
@@ -118,7 +118,6 @@ class Claim:
             gpus=(GPU,),
             bound_at=float(self.number),
             target=None if target is None or target.quality is None else Aim(quality=target.quality, vram=target.vram),
-            terminating=self.stage is Stage.LEAVING,
         )
 
     def told(self, *, paused: bool) -> QualityTarget | None:

@@ -12,7 +12,7 @@ class ArbiterState:
     `llm_quality` and `diffusion_quality` are the lowest that an allocation of the system has, 1 where there is none.
     `pressure` is the share of the budget that is promised: what could not be given back for somebody new. `price` is
     the equilibrium's (-1: nobody gives way, to 6). `vram_used` is what allocations may hold, lent bytes included,
-    `vram_available` what a request may count on.
+    `vram_available` what a request may count on: nothing while the pressure is Critical and nothing new starts.
     """
 
     active_llm: int

@@ -192,6 +192,12 @@ class Sharing(RuleBasedStateMachine):
             assert demand.minimum <= round(target.quality * 1000) / 1000 + ROUNDING
 
     @invariant()
+    def nobody_has_to_leave_for_nobody(self) -> None:
+        if hasattr(self, "holders"):
+            is_told = any(holder.told[-1].preempted_by is not None for holder in self.holders.values())
+            assert not is_told or self.requests or self.allocator.behind
+
+    @invariant()
     def nobody_is_restored_too_often(self) -> None:
         for holder in getattr(self, "holders", {}).values():
             for first, start in enumerate(holder.grows):

@@ -64,11 +64,11 @@ def test_who_was_told_to_leave_keeps_its_bytes_until_it_does() -> None:
 
 
 def test_who_does_not_leave_in_time_counts_again() -> None:
-    desk = Desk(10).ask("batch", 8, priority="Low").ask("chat", 6, priority="High", timeout=10).after(15)
+    desk = Desk(10).ask("batch", 8, priority="Low").ask("chat", 6, priority="High", timeout=100).after(15)
     assert desk.ask("next", 4, no_wait=True).refused["next"].args != ()
     assert desk.ask("waiting", 4, timeout=100).waits("waiting")
-    assert desk.state.pressure == 0.4
-    assert desk.after(15).state.pressure == 1.2
+    assert desk.state.pressure == 1.0
+    assert desk.after(15).state.pressure == 1.8
 
 
 def test_above_ninety_percent_nothing_new_starts() -> None:
@@ -156,3 +156,38 @@ def test_a_grow_of_one_allocation_is_damped_and_arrives() -> None:
         desk.ask("guest", 6).acknowledge("chat")
     assert sizes == [10, 10, desk.memory("chat"), desk.memory("chat")]
     assert desk.release("guest").after(20).memory("chat") == 10
+
+
+def test_who_should_leave_for_a_request_that_gives_up_may_stay() -> None:
+    desk = Desk(12).ask("batch", 10, priority="Background").ask("chat", 6, priority="High", timeout=5)
+    assert leavers(desk) == ["batch"]
+    desk.after(5)
+    assert (leavers(desk), isinstance(desk.error("chat"), Timeout)) == ([], True)
+    assert (desk.state.pressure, desk.state.vram_available) == (10 / 12, 2 * 2**30)
+
+
+def test_who_should_leave_for_a_request_that_is_taken_back_may_stay() -> None:
+    desk = Desk(12).ask("batch", 10, priority="Background").ask("chat", 6, priority="High").release("chat")
+    assert leavers(desk) == []
+    assert leavers(desk.ask("urgent", 6, priority="Critical")) == ["batch"]
+
+
+def test_who_has_overstayed_may_stay_too() -> None:
+    desk = Desk(12).ask("batch", 10, priority="Background").ask("chat", 6, priority="High", timeout=100).after(100)
+    assert (leavers(desk), desk.state.pressure) == ([], 10 / 12)
+    assert desk.after(1000).state.vram_used == 10 * 2**30
+
+
+def test_who_should_leave_has_to_as_long_as_somebody_else_counts_on_its_room() -> None:
+    desk = Desk(12).ask("batch", 10, priority="Background").ask("chat", 6, priority="High", timeout=5)
+    desk.ask("posters", 4, kind=IMAGE, timeout=20).after(5)
+    assert (leavers(desk), desk.waits("posters")) == (["batch"], True)
+    assert leavers(desk.after(15)) == []
+
+
+def test_who_should_leave_may_stay_where_the_request_came_in_without_its_room() -> None:
+    desk = Desk(12).ask("chat", 6, priority="High").ask("batch", 5, priority="Background")
+    desk.ask("urgent", 4, priority="Critical")
+    assert leavers(desk) == ["batch"]
+    assert desk.release("chat").holds("urgent")
+    assert leavers(desk) == []

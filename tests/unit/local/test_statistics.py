@@ -78,4 +78,5 @@ def test_the_moment_in_figures() -> None:
     assert (state.active_llm, state.active_diffusion, state.waiting) == (1, 1, 1)
     assert (state.llm_quality, state.diffusion_quality) == (0.825, 0.75)
     assert (state.pressure, state.pressure_level.value, state.price) == (0.925, "Critical", 0.5)
-    assert (state.vram_used, state.vram_available) == (int(9.25 * 2**30), int(0.75 * 2**30))
+    assert (state.vram_used, state.vram_available) == (int(9.25 * 2**30), 0)
+    assert desk.release("posters").state.vram_available == 2 * 2**30
