@@ -171,5 +171,5 @@ def evicted_without_cause(cluster: Cluster, chaos: Chaos) -> list[str]:
     return [
         line
         for line in lines
-        if " for=" not in line and any(f" pod=default/{one} " in line for one in chaos.life.prompt)
+        if " for=" not in line and any(f" pod=default/{one} " in line for one in chaos.life.always_free)
     ]

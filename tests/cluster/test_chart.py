@@ -230,8 +230,9 @@ def objects(cluster: Cluster) -> frozenset[str]:
     return frozenset(
         f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
         for one in listed
-        # Of Kubernetes' own namespaces: it makes these by itself, a little after the namespace.
+        # What Kubernetes makes by itself, a little after the namespace or the node.
         if one["metadata"]["name"] not in {"kube-root-ca.crt", "default"}
+        and one["metadata"].get("namespace") != "kube-node-lease"
     )
 
 

@@ -61,11 +61,19 @@ class Life:
         self._numbers: Iterator[int] = itertools.count()
         self.alive: dict[str, Workload] = {}
         self.engines: dict[str, str] = {}
+        self._modes: dict[str, str] = {}
+        self._held: set[str] = set()
+        """Who was there while a policy let nobody move: what it was given at its start may be a newcomer's floor."""
 
     @property
     def prompt(self) -> list[str]:
         """The pods whose engines are honest and quick."""
         return [name for name, engine in self.engines.items() if engine in PROMPT]
+
+    @property
+    def always_free(self) -> list[str]:
+        """Those of them that a policy has always let move."""
+        return [name for name in self.prompt if name not in self._held]
 
     def change(self) -> None:
         """One arrival, departure, edit, or change of a policy."""
@@ -73,6 +81,8 @@ class Life:
         if len(self.alive) < MOST_PODS:
             actions += [self._arrive] * (6 if len(self.alive) < MOST_PODS // 2 else 3)
         self._chance.choice([*actions, self._change_policy])()
+        if "Fixed" in self._modes.values():
+            self._held.update(self.alive)
 
     def make_anew(self, name: str) -> None:
         """The pod that the kubelet did not take, as a controller would."""
@@ -134,12 +144,15 @@ class Life:
         match self._chance.randrange(4):
             case 0:
                 self._ask("DELETE", f"{_POLICY}/local")
+                self._modes.pop("local", None)
             case 1:
                 spec |= {"nodeSelector": {"kubernetes.io/hostname": "gpu-1"}, "weight": 10}
                 self._ask("DELETE", f"{_POLICY}/local")
                 self._ask("POST", _POLICY, {**_LOCAL, "spec": spec})
+                self._modes["local"] = spec["mode"]
             case _:
                 self._ask("PATCH", f"{_POLICY}/default", {"spec": spec})
+                self._modes["default"] = spec["mode"]
 
     def _delete_now(self, name: str) -> None:
         self._ask("DELETE", f"{PODS}/{name}?gracePeriodSeconds=0")
