@@ -136,15 +136,15 @@ class Ledger:
 
     def node_applied(self, name: NodeName, labels: Mapping[str, str]) -> None:
         """A node is new or changed; its labels choose its policy."""
-        node = self._nodes[name]
-        if node.labels != labels:
+        known = self._nodes.get(name)
+        if labels != (known.labels if known is not None else {}):
+            node = self._nodes[name]
             node.labels, node.policy = labels, None
             self._changed(name)
 
     def node_deleted(self, name: NodeName) -> None:
         """A node is gone."""
         self.node_applied(name, {})
-        self._changed(name)
 
     def policy_applied(self, policy: QualityPolicy) -> None:
         """A policy is new or changed."""

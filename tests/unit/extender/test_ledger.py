@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -167,6 +168,27 @@ def test_the_policy_of_a_node_is_chosen_by_its_labels() -> None:
     assert mode() is PolicyMode.LLM_FIRST
     ledger.policy_deleted("pool")
     assert mode() is PolicyMode.ADAPTIVE
+
+
+def test_a_node_that_is_deleted_has_no_labels_any_more_and_keeps_its_gpus() -> None:
+    ledger = a_ledger(NODE, CHAT)
+    ledger.policy_applied(a_policy("pool", mode="LlmFirst", nodeSelector={"pool": "llm"}))
+    ledger.node_applied(N1, {"pool": "llm"})
+    ledger.node_deleted(N1)
+    view = ledger.occupancy(N1)
+    assert view is not None
+    assert view.room.policy.mode is PolicyMode.ADAPTIVE
+    assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
+
+
+def test_nodes_of_which_nothing_is_known_take_no_memory() -> None:
+    ledger = a_ledger()
+    tracemalloc.start()
+    for number in range(1000):
+        ledger.node_applied(NodeName(f"node-{number}"), {})
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 10_000
 
 
 def test_without_any_policy_the_defaults_hold() -> None:
