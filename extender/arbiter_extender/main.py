@@ -28,7 +28,13 @@ _log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_common_arguments(parser)
-    add_flag(parser, "--bind", type=bind, default="127.0.0.1:8888", help="HOST:PORT that kube-scheduler asks")
+    add_flag(
+        parser,
+        "--bind",
+        type=bind,
+        default="127.0.0.1:8888",
+        help="HOST:PORT that kube-scheduler asks; loopback, since whoever reaches it can bind pods",
+    )
     add_flag(
         parser,
         "--placement",

@@ -24,7 +24,6 @@ class ExtenderFilterResult(msgspec.Struct, frozen=True, kw_only=True, rename="pa
     node_names: tuple[NodeName, ...]
     failed_nodes: Mapping[NodeName, str] = {}
     failed_and_unresolvable_nodes: Mapping[NodeName, str] = {}
-    error: str = ""
 
 
 MAX_SCORE = 10

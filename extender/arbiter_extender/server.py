@@ -54,6 +54,8 @@ async def serve(bind: Bind, extender: Extender, *, ready: Obstacle, metrics: Met
     Raises:
         ConfigurationError: the address is taken or not ours.
     """
+    if not is_loopback(bind.host):
+        _log.warning("whoever reaches this address can bind pods; let kube-scheduler alone reach it bind=%s", bind)
     application = _application(_Verbs(extender), ready=ready, metrics=metrics)
     runner = web.AppRunner(
         application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=DRAIN_SECONDS
@@ -74,6 +76,14 @@ async def _listen(bind: Bind, http: web.Server) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(lambda: Connection(http()), bind.host, bind.port)
     except OSError as error:
         raise ConfigurationError(f"--bind {bind} cannot be listened on: {error.strerror}.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside this machine, or this pod, is meant by an address or a host's name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Bodies:
@@ -134,14 +144,14 @@ class _Verbs:
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
         """One JSON object, node by node: thousands of nodes must not keep kube-scheduler waiting."""
-        if not ipaddress.ip_address(request.remote or "0.0.0.0").is_loopback:  # noqa: S104 - an address to refuse
+        if not is_loopback(request.remote or ""):
             raise web.HTTPForbidden(text="The ledger is shown on loopback only.\n")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         separator, turns = b"{", Turns()
         for name, there in self._extender.view():
-            # Fractions are written out.
-            await response.write(separator + b'"%b":' % name.encode() + msgspec.json.encode(there, enc_hook=str))
+            # An object of one node, without its braces; fractions are written out.
+            await response.write(separator + msgspec.json.encode({name: there}, enc_hook=str)[1:-1])
             separator = b",\n"
             await turns.give_way()
         await response.write(b"}\n" if separator != b"{" else b"{}\n")

@@ -101,6 +101,11 @@ class Desk:
         async with self.session.post(f"http://{self.address}/{verb}", data=data) as answer:
             return answer.status, await answer.text()
 
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and text of the answer."""
+        async with self.session.get(f"http://{self.address}{path}") as answer:
+            return answer.status, await answer.text()
+
 
 async def _is_open(feed: Feed) -> bool | None:
     return True if feed.obstacle() is None else None

@@ -15,7 +15,6 @@ async def test_a_pod_is_filtered_ranked_and_bound_with_its_gpu(extender: Extende
         "NodeNames": [large],
         "FailedNodes": {},
         "FailedAndUnresolvableNodes": {small: "no GPU as large as the floor"},
-        "Error": "",
     }
     assert await extender.prioritize(pod, large) == [{"Host": large, "Score": 10}]
     assert await extender.bind(pod, large) == ""
