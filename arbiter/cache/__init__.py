@@ -10,6 +10,7 @@ Tiers VRAM <- RAM <- NVMe <- CDN. Imports the core and the standard library; `cd
 `index`        which copy lies where, who holds it, which goes next; every byte accounted for
 `store`        what a tier needs of the thing that keeps its bytes, how bytes come in; the store that keeps none
 `files`        the store of files: shared memory or NVMe
+`private`      the directory of a cache that names none
 `cdn`          fragments over HTTP: ranges, resuming, retries
 `mover`        carries bytes into, between and out of the stores, as the index decides
 `flights`      one job per fragment at a time, however many wait

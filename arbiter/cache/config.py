@@ -14,6 +14,7 @@ from arbiter.cache.arguments import refusals
 from arbiter.cache.errors import CacheConfigError
 from arbiter.cache.files import FileStore
 from arbiter.cache.fragment import CacheTier
+from arbiter.cache.private import private_store
 from arbiter.cache.store import AccountingStore, Source, TierStore
 from arbiter.units import GIB
 
@@ -110,7 +111,7 @@ def _open_store(config: CacheConfig, tier: CacheTier) -> TierStore:
             return FileStore(Path(config.ram_directory), durable=False)
         case CacheTier.RAM:
             shared = Path("/dev/shm")  # noqa: S108 - shared memory; the store makes a directory for this user alone
-            return FileStore.private(shared if shared.is_dir() else Path(tempfile.gettempdir()))
+            return private_store(shared if shared.is_dir() else Path(tempfile.gettempdir()))
         case CacheTier.NVME if config.nvme_directory:
             return FileStore(Path(config.nvme_directory), durable=True)
     raise CacheConfigError(f"the {tier} tier has a size and no place: write nvme_directory.")

@@ -23,7 +23,6 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,10 +62,11 @@ class FileStore:
         self._fragments = directory / "sha256"
         self._incoming = directory / "incoming"
         self._verified: dict[FragmentId, _Identity] = {}
-        with _store_errors(f"{directory} cannot be used"), ExitStack() as opened:
+        with store_errors(f"{directory} cannot be used"), ExitStack() as opened:
             self._fragments.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(directory)
             opened.callback(os.close, self._lock)
+            self._fragments.mkdir(exist_ok=True)  # whoever had the lock until now may have thrown it away
             shutil.rmtree(self._incoming, ignore_errors=True)
             self._incoming.mkdir()
             if durable:
@@ -75,27 +75,17 @@ class FileStore:
         # Also at the interpreter's exit: nobody wants to find 32 GiB of a forgotten cache in /dev/shm.
         self._forget = None if keep else weakref.finalize(self, _remove, self._fragments, process=os.getpid())
 
-    @classmethod
-    def private(cls, root: Path) -> "FileStore":
-        """A store below `root` for this process and this user alone, empty again when it is closed.
-
-        The directory has the first number that no living process uses. What a killed process left in it is found
-        by `scan`, so that it is used or evicted instead of filling the memory for ever.
-        """
-        for number in count():
-            directory = root / f"arbiter-cache-{os.geteuid()}-{number}"
-            with _store_errors(f"{directory} cannot be made"):
-                directory.mkdir(mode=0o700, exist_ok=True)
-                is_mine = directory.lstat().st_uid == os.geteuid()
-            if is_mine:
-                with suppress(DirectoryInUseError):
-                    return cls(directory, durable=False, keep=False)
-        raise AssertionError("counting never ends")
-
     def scan(self) -> Sequence[Fragment]:
-        """The fragments whose files stand here, the oldest first; their bytes are not looked at yet."""
-        with _store_errors(f"{self.directory} cannot be read"), os.scandir(self._fragments) as entries:
-            found = [(entry.stat(follow_symlinks=False), FragmentId(f"sha256:{entry.name}")) for entry in entries]
+        """The fragments whose files stand here, the oldest first; their bytes are not looked at yet.
+
+        What else lies there was put there by somebody else: it is left alone, and not counted.
+        """
+        with store_errors(f"{self.directory} cannot be read"), os.scandir(self._fragments) as entries:
+            found = [
+                (entry.stat(follow_symlinks=False), FragmentId(f"sha256:{entry.name}"))
+                for entry in entries
+                if entry.is_file(follow_symlinks=False)
+            ]
         return [
             Fragment(id=fragment, size=status.st_size)
             for status, fragment in sorted(found, key=lambda each: each[0].st_mtime_ns)
@@ -144,7 +134,7 @@ class FileStore:
         """
         self._verified.pop(fragment, None)
         path = self._path(fragment)
-        with _store_errors(f"{path} cannot be deleted"):
+        with store_errors(f"{path} cannot be deleted"):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -167,7 +157,7 @@ class FileWriter:
         self._incoming = incoming
         self._durable = durable
         self._on_commit = on_commit
-        with _store_errors(f"{path} cannot be written"):
+        with store_errors(f"{path} cannot be written"):
             self._descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
                 _allocate(self._descriptor, size)
@@ -178,7 +168,7 @@ class FileWriter:
     def write(self, piece: BytesLike) -> None:
         """The next bytes. Raises StoreError."""
         rest = memoryview(piece).cast("B")
-        with _store_errors(f"{self._path} cannot be written"):
+        with store_errors(f"{self._path} cannot be written"):
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
 
@@ -188,7 +178,7 @@ class FileWriter:
 
     def commit(self) -> None:
         """Make it readable for everybody, writable for nobody, and give it its name. Raises StoreError."""
-        with _store_errors(f"{self._path} cannot be written"):
+        with store_errors(f"{self._path} cannot be written"):
             os.fchmod(self._descriptor, 0o444)
             if self._durable:
                 os.fsync(self._descriptor)
@@ -229,7 +219,7 @@ class FileContent:
     def view(self) -> memoryview:
         """All bytes, read-only, in pages that every process which maps the file shares. Raises StoreError."""
         if self._map is None:
-            with _store_errors(f"{self.path} cannot be mapped"):
+            with store_errors(f"{self.path} cannot be mapped"):
                 try:
                     self._map = mmap.mmap(self._descriptor, self.identity.size, access=mmap.ACCESS_READ)
                 except ValueError as error:
@@ -238,7 +228,7 @@ class FileContent:
 
     def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:
         """Copy bytes from `offset` on to the buffer; how many, 0 at the end. Raises StoreError."""
-        with _store_errors(f"{self.path} cannot be read"):
+        with store_errors(f"{self.path} cannot be read"):
             return os.preadv(self._descriptor, [buffer], offset)
 
     def verify(self, fragment: Fragment) -> None:
@@ -297,7 +287,8 @@ def _remove(directory: Path, *, process: int) -> None:
 
 
 @contextmanager
-def _store_errors(what: str) -> Iterator[None]:
+def store_errors(what: str) -> Iterator[None]:
+    """Has what the system refuses be a StoreError that says what could not be done."""
     try:
         yield
     except OSError as error:

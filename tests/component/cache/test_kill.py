@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from arbiter.cache import CacheConfig, CacheTier, FileStore, Fragment, FragmentCache
+from arbiter.cache import CacheConfig, CacheTier, Fragment, FragmentCache
+from arbiter.cache.private import private_store
 
 RAM, NVME = CacheTier.RAM, CacheTier.NVME
 SIZE, COUNT = 200_000, 12
@@ -48,9 +49,10 @@ time.sleep(60)
 PRIVATE_WRITER = """
 import sys, time
 from pathlib import Path
-from arbiter.cache import FileStore, Fragment
+from arbiter.cache import Fragment
+from arbiter.cache.private import private_store
 
-store = FileStore.private(Path(sys.argv[1]))
+store = private_store(Path(sys.argv[1]))
 writer = store.create(Fragment.of(b"a"))
 writer.write(b"a")
 writer.commit()
@@ -131,14 +133,18 @@ def test_half_a_fragment_is_swept_away_by_the_next_process(tmp_path: Path) -> No
         assert files_in(tmp_path) == []
 
 
-def test_what_a_killed_process_kept_in_memory_is_found_by_the_next_one_and_gone_after_it(tmp_path: Path) -> None:
-    with running(PRIVATE_WRITER, tmp_path) as writer:
-        assert line(writer) == "written"
-        second = FileStore.private(tmp_path)
-        assert second.scan() == []
-        second.close()
-    again = FileStore.private(tmp_path)
+def test_what_killed_processes_kept_in_memory_is_found_or_swept_away_by_the_next_one_and_gone_after_it(
+    tmp_path: Path,
+) -> None:
+    with running(PRIVATE_WRITER, tmp_path) as first, running(PRIVATE_WRITER, tmp_path) as second:
+        assert (line(first), line(second)) == ("written", "written")
+        third = private_store(tmp_path)
+        assert third.scan() == []
+        third.close()
+        assert len(files_in(tmp_path)) == 2
+    again = private_store(tmp_path)
     assert again.scan() == [Fragment.of(b"a")]
+    assert len(files_in(tmp_path)) == 1
     again.close()
     assert files_in(tmp_path) == []
 

@@ -1,5 +1,6 @@
 """Tiers that are directories: what survives, what is checked, and what is thrown away."""
 
+import fcntl
 import os
 import resource
 import stat
@@ -18,6 +19,7 @@ from arbiter.cache import (
     FragmentUnavailableError,
     StoreError,
 )
+from arbiter.cache.private import private_store
 from tests.unit.cache.support import NVME, RAM, MemorySource, content, file_cache, fragment
 
 A, B, C = (fragment(name) for name in "abc")
@@ -25,6 +27,16 @@ A, B, C = (fragment(name) for name in "abc")
 
 def file_of(directory: Path, wanted: Fragment) -> Path:
     return directory / "nvme" / "sha256" / wanted.id.removeprefix("sha256:")
+
+
+def private_directory(root: Path, number: int) -> Path:
+    return root / f"arbiter-cache-{os.geteuid()}-{number}"
+
+
+def keep(store: FileStore) -> None:
+    writer = store.create(A)
+    writer.write(content("a"))
+    writer.commit()
 
 
 def fill(directory: Path, *names: str) -> None:
@@ -122,9 +134,7 @@ def test_a_damaged_file_without_a_source_is_thrown_away_and_told(tmp_path: Path)
 
 def test_a_file_is_hashed_once_and_again_only_when_it_was_written_to(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "nvme", durable=True)
-    writer = store.create(A)
-    writer.write(content("a"))
-    writer.commit()
+    keep(store)
     path = file_of(tmp_path, A)
     written = path.stat()
     flip(path)
@@ -174,6 +184,28 @@ def test_what_is_no_fragment_is_left_alone_and_what_was_on_its_way_is_swept_away
         assert left == {"lock", "notes.txt", A.id.removeprefix("sha256:")}
 
 
+def test_a_directory_with_the_name_of_a_fragment_is_none(tmp_path: Path) -> None:
+    (tmp_path / "nvme" / "sha256" / ("0" * 64)).mkdir(parents=True)
+    with file_cache(tmp_path, nvme=1) as cache:
+        assert cache.stats().fragments == 0
+
+
+def test_who_gets_a_directory_when_another_has_just_emptied_it_can_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late_flock(descriptor: int, operation: int) -> None:
+        (tmp_path / "sha256").rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    store = FileStore(tmp_path, durable=False)
+    keep(store)
+    assert store.scan() == [A]
+    store.close()
+
+
 def test_two_caches_do_not_share_a_directory(tmp_path: Path) -> None:
     with (
         file_cache(tmp_path, nvme=100),
@@ -184,18 +216,44 @@ def test_two_caches_do_not_share_a_directory(tmp_path: Path) -> None:
 
 
 def test_private_stores_get_a_directory_each_and_leave_nothing(tmp_path: Path) -> None:
-    first, second = FileStore.private(tmp_path), FileStore.private(tmp_path)
-    assert [store.directory.name for store in (first, second)] == [f"arbiter-cache-{os.geteuid()}-{n}" for n in (0, 1)]
+    first, second = private_store(tmp_path), private_store(tmp_path)
+    assert [store.directory for store in (first, second)] == [private_directory(tmp_path, n) for n in (0, 1)]
     assert stat.S_IMODE(first.directory.stat().st_mode) == 0o700
-    writer = first.create(A)
-    writer.write(content("a"))
-    writer.commit()
+    keep(first)
     first.close()
     assert [path for path in first.directory.rglob("*") if path.is_file()] == [first.directory / "lock"]
-    again = FileStore.private(tmp_path)
+    again = private_store(tmp_path)
     assert again.directory == first.directory
     again.close()
     second.close()
+
+
+def test_what_killed_processes_left_in_shared_memory_is_used_or_thrown_away(tmp_path: Path) -> None:
+    for number in range(3):
+        left = FileStore(private_directory(tmp_path, number), durable=False)
+        keep(left)
+        left.close()
+    living = FileStore(private_directory(tmp_path, 3), durable=False)
+    keep(living)
+    store = private_store(tmp_path)
+    assert (store.directory, store.scan()) == (private_directory(tmp_path, 0), [A])
+    full = {path.parent.parent for path in tmp_path.glob("*/sha256/*")}
+    assert full == {store.directory, living.directory}
+    store.close()
+    living.close()
+
+
+def test_what_is_no_directory_of_its_user_is_no_place_for_a_private_store(tmp_path: Path) -> None:
+    private_directory(tmp_path, 0).write_bytes(b"a file")
+    private_directory(tmp_path, 1).symlink_to(tmp_path)
+    store = private_store(tmp_path)
+    assert store.directory == private_directory(tmp_path, 2)
+    store.close()
+
+
+def test_a_private_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"-0 cannot be made: No such file or directory\."):
+        private_store(tmp_path / "missing")
 
 
 def test_the_ram_tier_lies_in_shared_memory_and_is_gone_with_its_cache() -> None:
