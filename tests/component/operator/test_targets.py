@@ -32,6 +32,7 @@ async def test_chat_and_posters_share_12_gibibytes_as_the_golden_figures_say(sit
         await node.grant(chat, 9256, quality=0.904)
         await node.grant(posters, 3028, quality=0.493)
         await site.allocation(CHAT, phase="Reduced", pods="1/1", quality=0.904)
+        await site.allocation(POSTERS, phase="Reduced", pods="1/1", quality=0.493)
         met = await site.condition(CHAT, "QualityMet", "True")
         assert met == "0.904 of 1.000, minimum 0.400: 1 pod shares gpu-1/0 with team-b/posters"
         assert (await site.condition(CHAT, "Converged", "True")).startswith("revision 2 applied ")
