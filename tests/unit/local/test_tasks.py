@@ -1,6 +1,7 @@
 """The same for asyncio: the loop goes on, and cancelling gives everything back."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -111,3 +112,14 @@ async def test_results_as_values(arbiter: Arbiter) -> None:
     assert second.outcome is AllocationOutcome.INSUFFICIENT_MEMORY
     with pytest.raises(InsufficientMemory):
         second.unwrap()
+
+
+@pytest.mark.parametrize("patience", [math.inf, 1e12])
+async def test_a_task_may_wait_for_ever(arbiter: Arbiter, patience: float) -> None:
+    chat = await arbiter.arequest_allocation(LLM, "Normal", 8 * GIB)
+    waits = asyncio.create_task(arbiter.arequest_allocation(IMAGE, "Normal", 8 * GIB, timeout=patience))
+    await is_waiting(arbiter)
+    with pytest.raises(Timeout):
+        await arbiter.arequest_allocation(LLM, "Normal", 8 * GIB, timeout=0.05)
+    chat.release()
+    assert (await waits).memory == 8 * GIB
