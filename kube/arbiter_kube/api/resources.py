@@ -16,7 +16,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource(Generic[T_co]):
-    """One kind of object. `model` is the msgspec Struct or pydantic model that its objects are read as."""
+    """One kind of object. `model` is the msgspec Struct or pydantic model that its objects are read as.
+
+    With `metadata_only` the API server leaves out all but metadata: names of images are most of a real node.
+    """
 
     model: type[T_co]
     group: str = ""
@@ -24,6 +27,7 @@ class Resource(Generic[T_co]):
     plural: str
     kind: str
     namespaced: bool
+    metadata_only: bool = False
 
     @property
     def api_version(self) -> str:
@@ -36,6 +40,12 @@ class Resource(Generic[T_co]):
         within = ("namespaces", namespace) if self.namespaced and namespace else ()
         parts = (*within, self.plural, name, subresource)
         return root + "".join(f"/{quote(part, safe='')}" for part in parts if part)
+
+    def accept(self, *, is_list: bool) -> str:
+        """What the API server is asked to answer with."""
+        if not self.metadata_only:
+            return "application/json"
+        return f"application/json;as=PartialObjectMetadata{'List' if is_list else ''};g=meta.k8s.io;v=v1"
 
 
 PODS = Resource(model=Pod, version="v1", plural="pods", kind="Pod", namespaced=True)
@@ -54,7 +64,9 @@ QUALITY_POLICIES = Resource(
 GPU_NODES = Resource(model=GpuNode, group=GROUP, version=VERSION, plural="gpunodes", kind="GpuNode", namespaced=False)
 
 # The same objects, for those who follow all of them and read little of each.
-NODE_METADATA = Resource(model=PartialObject, version="v1", plural="nodes", kind="Node", namespaced=False)
+NODE_METADATA = Resource(
+    model=PartialObject, version="v1", plural="nodes", kind="Node", namespaced=False, metadata_only=True
+)
 NODE_REPORTS = Resource(
     model=ReportedNode, group=GROUP, version=VERSION, plural="gpunodes", kind="GpuNode", namespaced=False
 )

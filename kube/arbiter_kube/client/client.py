@@ -369,6 +369,7 @@ def _on(
         query=query or {},
         body=body,
         content_type=content_type,
+        accept=resource.accept(is_list=action == "list"),
         final_refusal=final_refusal,
     )
 

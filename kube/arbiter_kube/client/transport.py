@@ -27,6 +27,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     content_type: str = "application/json"
+    accept: str = "application/json"
     final_refusal: bool = False
     """Whether 429 is the answer itself, as an eviction's is, and no plea to come back later."""
 
@@ -38,7 +39,7 @@ class Transport:
         self._credentials = credentials
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=credentials.ssl or True, limit=0),
-            headers={"User-Agent": user_agent, "Accept": "application/json"},
+            headers={"User-Agent": user_agent},
             response_class=_Response,
         )
 
@@ -96,7 +97,9 @@ class Transport:
             raise _unreachable(request, error) from error
 
     async def _open(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": request.content_type} if request.body is not None else {}
+        headers = {"Accept": request.accept}
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
         try:
             token = await self._credentials.token.get()
         except Exception as error:  # whatever a credential plugin, which is anybody's program, may raise

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 
 from arbiter.ids import NodeName, PodUid
 from arbiter_kube.api.objects import Lease, LeaseSpec, ObjectKey, ObjectMeta, Pod
-from arbiter_kube.api.resources import LEASES, NAMESPACES, NODES, PODS
+from arbiter_kube.api.resources import LEASES, NAMESPACES, NODE_METADATA, NODES, PODS
 from arbiter_kube.client import (
     ApiError,
     Conflict,
@@ -23,6 +24,7 @@ from arbiter_kube.client import (
     TooManyRequests,
     Unreachable,
 )
+from arbiter_kube.client.client import Selection
 from arbiter_kube.client.credentials import service_account
 from hack.cluster.controlplane import ControlPlane
 
@@ -245,3 +247,22 @@ async def test_reading_waits_for_an_api_server_that_restarts(
     await asyncio.sleep(0.2)
     control_plane.start_apiserver()  # not in a thread: the server would end with it
     assert (await reading).metadata.name == namespace
+
+
+async def test_of_a_node_that_only_metadata_is_read_of_nothing_else_is_sent(client: KubeClient) -> None:
+    images = [{"names": [f"registry/{number}"], "sizeBytes": 1} for number in range(50)]
+    before = await client.page(NODE_METADATA, Selection())
+    await client.create(NODES, {"metadata": {"name": "full", "labels": {"pool": "a"}}})
+    await client.patch(NODES, "full", {"status": {"images": images}}, subresource="status")
+
+    only = Selection(field_selector="metadata.name=full")
+    listed = (await client.page(NODE_METADATA, only)).items or []
+    watched = client.watch(NODE_METADATA, only, resource_version=before.metadata.resource_version, lasting=30, idle=30)
+    async with aclosing(watched):
+        lines = [await anext(watched) for _ in range(2)]
+    for text in (*listed, *lines):
+        assert b'"pool":"a"' in bytes(text)
+        assert b"registry/7" not in bytes(text)
+    whole = (await client.page(NODES, only)).items or []
+    assert b"registry/7" in bytes(whole[0])
+    await client.delete(NODES, "full")
