@@ -21,8 +21,6 @@ from hack.dashboards.prometheus import Json
 from hack.dashboards.views import DASHBOARDS
 from tests.component.monitoring.conftest import Recording
 
-pytestmark = pytest.mark.xdist_group("monitoring")  # one recording for all of them
-
 PANELS = {f"{name}: {panel.title}": (one, panel) for name, one in DASHBOARDS.items() for panel in panels(one)}
 
 SILENT = {
