@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -59,6 +61,8 @@ class Program:
 
 
 def _run(arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # For a program that starts anew: the server of forks ends once nobody is left who could ask it for more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     anew = environment.get(_LINKERS) != os.environ.get(_LINKERS)
     os.environ.clear()
@@ -71,3 +75,10 @@ def _run(arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> N
     if anew:
         os.execv(Path(sys.executable).with_name("arbiter"), sys.argv)  # noqa: S606 - our own program, by its path
     sys.exit(main(arguments))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
