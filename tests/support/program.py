@@ -73,6 +73,7 @@ def _run(arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> N
     os.close(descriptor)
     sys.argv = ["arbiter", *arguments]
     if anew:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # with what keeps the server of forks alive
         os.execv(Path(sys.executable).with_name("arbiter"), sys.argv)  # noqa: S606 - our own program, by its path
     sys.exit(main(arguments))
 
