@@ -2,7 +2,7 @@
 
 | module | what |
 |---|---|
-| `workload`, `policy`, `demand`, `units`, `ids`, `arguments` | types, priorities, pressure, modes, sizes: what a workload asks for |
+| `workload`, `policy`, `demand`, `units`, `ids`, `arguments` | what a workload asks for, and how that is refused |
 | `calculator`, `coordinator`, `memory` | quality from a type, a priority and the pressure; an account of bytes |
 | `formula`, `curves`, `piecewise`, `price`, `equilibrium` | one price per GPU; every quality and size follows from it |
 | `placement`, `preemption` | on which GPUs a newcomer goes, and who makes room |
