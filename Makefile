@@ -32,7 +32,7 @@ demo: $(READY) ## Watch two containers share one GPU on a real local cluster (si
 
 test: check docs cluster-tests ## Run everything: the checks, the site, then the tests on a real cluster
 
-check: lint types layers unit component ## Format, lint, types, layers, unit, property and component tests (3 minutes on two cores, once set up)
+check: lint types layers unit component ## Format, lint, types, layers, unit, property and component tests (3 to 4 minutes on two cores, once set up)
 
 lint: $(READY) ## Check format and style
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run 'make format'"; exit 1; }
