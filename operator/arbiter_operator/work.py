@@ -1,6 +1,6 @@
 """Looks at things by key: at one thing never twice at a time, at different ones at once, again later where one failed.
 
-This is the work queue of controllers. Imports the agenda and the client's back-off.
+This is the work queue of controllers. Imports the agenda, the writer's bound and the client's back-off.
 """
 
 import asyncio
@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 from arbiter_kube.client.backoff import Backoff
 from arbiter_operator.agenda import Agenda
-
-AT_ONCE = 16
-"""As many as writes may be under way: more would only wait for these."""
+from arbiter_operator.writer import CONCURRENT_WRITES
 
 Key = tuple[int, Hashable]
 """How urgent a kind of things is, the least number first, and which of them."""
@@ -46,7 +44,8 @@ class WorkQueue:
     async def run(self) -> None:
         """Looks for ever; cancelled, it breaks off what is under way and begins nothing more."""
         async with asyncio.TaskGroup() as workers:
-            for _ in range(AT_ONCE):
+            # More would only wait for these.
+            for _ in range(CONCURRENT_WRITES):
                 workers.create_task(self._work())
 
     async def _work(self) -> None:

@@ -66,28 +66,28 @@ class Cluster:
     async def grow(self, *, nodes: int, pods: int) -> None:
         """Adds nodes and bound pods until there are so many; the agents report all of them."""
         added, self.nodes = range(self.nodes, nodes), nodes
-        await self._together(self._add_node(self.names[number]) for number in added)
+        await together(self._add_node(self.names[number]) for number in added)
         for name in (self.names[number] for number in added):
             self._bound[name] = []
             self._free |= {f"{name}-gpu-{index}": 24 * GIB for index in range(GPUS)}
         new, self.pods = range(self.pods, pods), pods
-        await self._together(self._add_bound_pod(number) for number in new)
-        await self._together(self._report(name) for name in self.names)
+        await together(self._add_bound_pod(number) for number in new)
+        await together(self._report(name) for name in self.names)
 
     async def change_pods(self, count: int) -> None:
         """Rewrites the demands of so many bound pods, each of which changes its node's room."""
         everybody = [each for pods in self._bound.values() for each in pods]
-        await self._together(self._change(each) for each in self._random.sample(everybody, count))
+        await together(self._change(each) for each in self._random.sample(everybody, count))
 
     async def add_waiting_pods(self, count: int, *, scheduler: str) -> None:
         """Pods that some scheduler has yet to bind."""
         pods = (manifest(a_waiting_pod(f"{scheduler}-{number}"), scheduler=scheduler) for number in range(count))
-        await self._together(self.client.create(PODS, pod, namespace="default") for pod in pods)
+        await together(self.client.create(PODS, pod, namespace="default") for pod in pods)
 
     async def remove_waiting_pods(self, count: int, *, scheduler: str) -> None:
         """The same pods, bound or not."""
         names = (f"{scheduler}-{number}" for number in range(count))
-        await self._together(self.client.delete(PODS, name, namespace="default", grace=0) for name in names)
+        await together(self.client.delete(PODS, name, namespace="default", grace=0) for name in names)
 
     async def add_last_room(self) -> None:
         """A node that is empty until `take_last_room`."""
@@ -110,17 +110,6 @@ class Cluster:
             asked = manifest(pod, scheduler=scheduler)
             asked["spec"]["nodeSelector"] = {"example.com/node": QUEUE}
             await self.client.create(PODS, asked, namespace="default")
-
-    async def _together(self, calls: Iterable[Awaitable[object]]) -> None:
-        limit = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(call: Awaitable[object]) -> None:
-            async with limit:
-                await call
-
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(one(call))
 
     async def _add_node(self, name: str) -> None:
         offered = {"cpu": "128", "memory": "1024Gi", "pods": "250", VRAM_RESOURCE: str(24 * GPUS)}
@@ -190,6 +179,19 @@ class _Bound:
     def slices(self) -> SliceCount:
         count = slices_for(self.builder.pod.demand.floor, unit=GIB)
         return SliceCount(namespace="default", pod=self.builder.pod.name, container="main", gpu=self.gpu, slices=count)
+
+
+async def together(calls: Iterable[Awaitable[object]], *, at_once: int = _AT_ONCE) -> None:
+    """Awaits all of them, so many at once."""
+    limit = asyncio.Semaphore(at_once)
+
+    async def one(call: Awaitable[object]) -> None:
+        async with limit:
+            await call
+
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(one(call))
 
 
 def a_waiting_pod(name: str, *, kind: int | None = None) -> PodBuilder:

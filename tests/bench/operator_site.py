@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,6 @@ from tests.bench.extender_site import Cluster
 from tests.component.operator.support import Operator, free_port
 
 QUIET_SECONDS = 5.0
-CONCURRENT = 16
 LEASE_SECONDS = 10
 
 
@@ -161,16 +160,3 @@ def _kubeconfig(server: str) -> dict[str, object]:
         "users": [{"name": "bench", "user": {}}],
         "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
     }
-
-
-async def together(calls: Iterable[Awaitable[object]], *, at_once: int = CONCURRENT) -> None:
-    """Awaits all of them, so many at once; as many as the operator would unless said otherwise."""
-    limit = asyncio.Semaphore(at_once)
-
-    async def one(call: Awaitable[object]) -> None:
-        async with limit:
-            await call
-
-    async with asyncio.TaskGroup() as group:
-        for call in calls:
-            group.create_task(one(call))

@@ -22,8 +22,17 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.resources import GPU_NODES, PODS
 from arbiter_kube.client import Reflector
-from tests.bench.extender_site import GPUS, a_waiting_pod, cpu_seconds, manifest, percentile, resident
-from tests.bench.operator_site import QUIET_SECONDS, Bench, real, stood_in_for, together
+from arbiter_operator.writer import CONCURRENT_WRITES
+from tests.bench.extender_site import (
+    GPUS,
+    a_waiting_pod,
+    cpu_seconds,
+    manifest,
+    percentile,
+    resident,
+    together,
+)
+from tests.bench.operator_site import QUIET_SECONDS, Bench, real, stood_in_for
 from tests.unit.extender.builders import PodBuilder, a_pod
 
 pytestmark = pytest.mark.timeout(1800)
@@ -119,7 +128,7 @@ async def _bare_loop(bench: Bench) -> float:
         await bench.client.patch(PODS, f"bound-{number}", body, namespace="default")
 
     started = time.perf_counter()
-    await together(patch(number) for number in range(PODS_IN_ALL))
+    await together((patch(number) for number in range(PODS_IN_ALL)), at_once=CONCURRENT_WRITES)
     return PODS_IN_ALL / (time.perf_counter() - started)
 
 

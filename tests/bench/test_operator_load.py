@@ -17,8 +17,8 @@ import pytest
 from arbiter.units import MIB
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.resources import PODS, QUALITY_POLICIES
-from tests.bench.extender_site import GPUS, a_waiting_pod, cpu_seconds, percentile
-from tests.bench.operator_site import Bench, stood_in_for, together
+from tests.bench.extender_site import GPUS, a_waiting_pod, cpu_seconds, percentile, together
+from tests.bench.operator_site import Bench, stood_in_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -26,8 +26,7 @@ NODES = int(os.environ.get("ARBITER_BENCH_NODES", "50"))
 PODS_IN_ALL = NODES * GPUS
 EVENTS_PER_SECOND = 500
 FLOOD_SECONDS = 30 if NODES > 200 else 5
-AT_ONCE = 10
-"""Bursts a second."""
+BURSTS_PER_SECOND = 10
 
 PROBE_SECONDS = 0.01
 ANOTHER = {"mode": "DiffusionFirst", "pressureThreshold": 0.2}
@@ -110,7 +109,7 @@ async def _flood(bench: Bench) -> float:
         await bench.client.patch(PODS, f"bound-{number}", body, namespace="default")
 
     while time.perf_counter() < started + FLOOD_SECONDS:
-        chosen = [chance.randrange(PODS_IN_ALL) for _ in range(EVENTS_PER_SECOND // AT_ONCE)]
+        chosen = [chance.randrange(PODS_IN_ALL) for _ in range(EVENTS_PER_SECOND // BURSTS_PER_SECOND)]
         await together((edit(number, sent + index) for index, number in enumerate(chosen)), at_once=len(chosen))
         sent += len(chosen)
         await asyncio.sleep(max(0.0, started + sent / EVENTS_PER_SECOND - time.perf_counter()))

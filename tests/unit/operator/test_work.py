@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from arbiter_operator.agenda import Agenda
-from arbiter_operator.work import AT_ONCE, Key, WorkQueue
+from arbiter_operator.work import Key, WorkQueue
+from arbiter_operator.writer import CONCURRENT_WRITES
 from tests.support import virtual_time
 
 ONE, OTHER = (0, "one"), (0, "other")
@@ -125,7 +126,7 @@ def test_few_are_looked_at_at_once() -> None:
         for number in range(100):
             work.put((0, number), things.hangs)
         await asyncio.sleep(1)
-        assert len(things.begun) == AT_ONCE
+        assert len(things.begun) == CONCURRENT_WRITES
         things.may_end.set()
         await asyncio.sleep(1)
         assert len(things.begun) == 100
