@@ -90,7 +90,9 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
     recorder = EventRecorder(client, component=COMPONENT)
     engine = Engine(cluster, writer=Writer(client), recorder=recorder)
     feed = Feed(client, cluster, wake=engine.wake)
-    admission = PodAdmission(client, defaults=lambda: cluster.demand_defaults, unit=options.unit)
+    admission = PodAdmission(
+        client, known=cluster.allocations, defaults=lambda: cluster.demand_defaults, unit=options.unit
+    )
     listening = asyncio.Event()
     leadership = Leadership(
         client,

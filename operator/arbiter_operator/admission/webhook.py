@@ -2,14 +2,15 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import kopf
 import msgspec
 
 from arbiter.demand import DemandDefaults
-from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.resources import GPU_ALLOCATIONS
 from arbiter_kube.client import KubeClient, KubeError, NotFound
 from arbiter_operator.admission.decision import Named, allocation_named, decide
@@ -32,9 +33,19 @@ _log = logging.getLogger(__name__)
 class PodAdmission:
     """Decides on the pods that are created."""
 
-    def __init__(self, client: KubeClient, *, defaults: Callable[[], DemandDefaults], unit: int) -> None:
-        """`defaults` gives what the policy in force adds to demands; `unit` is the bytes of a slice."""
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        known: Mapping[ObjectKey, GpuAllocation],
+        defaults: Callable[[], DemandDefaults],
+        unit: int,
+    ) -> None:
+        """`known` holds the allocations that this process has heard of, `defaults` gives what the policy in force adds to
+        demands, and `unit` is the bytes of a slice.
+        """
         self._client = client
+        self._known = known
         self._defaults = defaults
         self._unit = unit
 
@@ -58,7 +69,10 @@ class PodAdmission:
         patch.fns.append(lambda raw: admission.apply(cast("dict[str, Any]", raw)))
 
     async def _named(self, pod: Pod) -> Named | None:
-        """The allocation read live: a pod may follow its allocation by milliseconds."""
+        """The allocation read live, since a pod may follow its allocation by milliseconds.
+
+        Where the API server is too busy for that, what is known of it is as good as a pod of a moment ago.
+        """
         name = allocation_named(pod)
         if name is None:
             return None
@@ -70,10 +84,13 @@ class PodAdmission:
         except NotFound:
             return Named(name=name, found=None, others=await self._others(namespace))
         except KubeError as error:
-            raise kopf.AdmissionError(
-                f'pod {namespace}/{pod.metadata.name}: GpuAllocation "{name}" cannot be read now; try again.',
-                code=_UNAVAILABLE,
-            ) from error
+            found = self._known.get(ObjectKey(namespace, name))
+            if found is None:
+                raise kopf.AdmissionError(
+                    f'pod {namespace}/{pod.metadata.name}: GpuAllocation "{name}" cannot be read now; try again.',
+                    code=_UNAVAILABLE,
+                ) from error
+            _log.warning("allocation not read live namespace=%s name=%s error=%s", namespace, name, error)
         return Named(name=name, found=found)
 
     async def _others(self, namespace: str) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import kopf
 import pytest
@@ -13,6 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from arbiter.demand import NO_POLICY
 from arbiter.units import GIB
+from arbiter_kube.api.gpuallocation import GpuAllocation
+from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import BearerToken, Credentials
 from arbiter_operator.admission import webhook
@@ -50,7 +52,9 @@ async def chat(_: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def admission(*, of_one: Answer, of_all: Answer) -> AsyncIterator[PodAdmission]:
+async def admission(
+    *, of_one: Answer, of_all: Answer, known: Iterable[GpuAllocation] = ()
+) -> AsyncIterator[PodAdmission]:
     """One whose API server answers so when it is asked for the allocation, and for all of the namespace."""
     application = web.Application()
     everywhere = "/apis/arbiter.infernum.io/v1alpha1/namespaces/team-a/gpuallocations"
@@ -60,7 +64,12 @@ async def admission(*, of_one: Answer, of_all: Answer) -> AsyncIterator[PodAdmis
         address = str(server.make_url("")).rstrip("/")
         credentials = Credentials(server=address, ssl=None, token=BearerToken(lambda: None))
         async with KubeClient(credentials, component="test") as client:
-            yield PodAdmission(client, defaults=lambda: NO_POLICY, unit=GIB)
+            yield PodAdmission(
+                client,
+                known={ObjectKey("team-a", one.metadata.name): one for one in known},
+                defaults=lambda: NO_POLICY,
+                unit=GIB,
+            )
 
 
 async def answered(admitting: PodAdmission) -> kopf.RawBody:
@@ -102,12 +111,31 @@ async def test_a_pod_is_refused_with_a_sentence_where_its_allocation_cannot_be_h
     assert (refused.value.code, str(refused.value)) == (code, sentence)
 
 
+@pytest.mark.parametrize("of_one", [refusal(500), silence], ids=["fails", "is silent"])
+async def test_where_the_api_server_cannot_say_what_is_known_of_the_allocation_counts(
+    of_one: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "LOOKUP_SECONDS", 0.3)
+    async with admission(of_one=of_one, of_all=nothing, known=[allocation()]) as admitting:
+        assert demand_of(await answered(admitting))["allocation"] == "chat"
+
+
+async def test_an_allocation_that_the_api_server_no_longer_has_is_missing_whatever_is_known_of_it() -> None:
+    async with admission(of_one=refusal(404), of_all=nothing, known=[allocation()]) as admitting:
+        with pytest.raises(kopf.AdmissionError, match="no GpuAllocation"):
+            await answered(admitting)
+
+
 def test_both_reads_together_end_before_the_api_server_gives_up() -> None:
     assert 2 * webhook.LOOKUP_SECONDS < 5
 
 
 async def test_a_pod_whose_allocation_can_be_read_is_let_in() -> None:
     async with admission(of_one=chat, of_all=nothing) as admitting:
-        pod = await answered(admitting)
-    assert "arbiter.infernum.io/demand" in pod["metadata"]["annotations"]
-    assert json.loads(pod["metadata"]["annotations"]["arbiter.infernum.io/demand"])["allocation"] == "chat"
+        assert demand_of(await answered(admitting))["allocation"] == "chat"
+
+
+def demand_of(pod: kopf.RawBody) -> dict[str, Any]:
+    """The demand that was frozen in the pod."""
+    demand: dict[str, Any] = json.loads(pod["metadata"]["annotations"]["arbiter.infernum.io/demand"])
+    return demand
