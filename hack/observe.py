@@ -84,7 +84,7 @@ class Observer:
         self._cluster = cluster
         self._control_plane = cluster.control_plane
 
-    def wait(self, what: str, read: Callable[[], T | None], *, component: str, seconds: float = 45.0) -> T:
+    def wait(self, what: str, read: Callable[[], T | None], *, component: str, seconds: float = 90.0) -> T:
         """What `read` answers once it answers something.
 
         Raises:

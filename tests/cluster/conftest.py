@@ -5,16 +5,18 @@ Modules whose `NODES` and `GPUS` are the same share a cluster, which each leaves
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hack.cluster.cluster import Cluster
-from hack.cluster.errors import ClusterError
+from hack.cluster.errors import ClusterError, CommandError
 from hack.cluster.paths import REPOSITORY
 from hack.observe import Observer
 
 REMAINS = REPOSITORY / "build" / "cluster-tests"
+_INSIST_SECONDS = 60.0
 _OF_KUBERNETES = ("default", "arbiter-system", "kube-node-lease", "kube-public", "kube-system")
 
 
@@ -101,6 +103,20 @@ def wait_until_free(cluster: Cluster) -> None:
         return None if any(node.get("status", {}).get("grants") for node in nodes) else True
 
     Observer(cluster).wait("all memory to be free", free, component="operator", seconds=120.0)
+
+
+def insist(cluster: Cluster, manifests: str) -> None:
+    """Applies them, and again while starting containers leave the API server too little time to admit them all."""
+    deadline = time.monotonic() + _INSIST_SECONDS
+    while True:
+        try:
+            cluster.kubectl("apply", "-f", "-", stdin=manifests)
+        except CommandError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def keep_remains(cluster: Cluster, name: str) -> None:

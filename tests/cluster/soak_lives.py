@@ -10,6 +10,7 @@ import pytest
 
 from hack.cluster.cluster import Cluster
 from hack.observe import Observer
+from tests.cluster.conftest import insist
 from tests.cluster.workloads import Workload, as_yaml
 from tests.component.deviceplugin.support import Footprint, footprint_of
 
@@ -30,7 +31,7 @@ def test_containers_leave_nothing_behind(cluster: Cluster) -> None:
     began = time.monotonic()
     for wave in range(LIVES // WAVE):
         pods = [a_pod(f"job-{wave}-{number}") for number in range(WAVE)]
-        cluster.kubectl("create", "-f", "-", stdin=as_yaml(*pods))
+        insist(cluster, as_yaml(*pods))
         observer.wait("the wave to end", lambda: ended(cluster), component=f"kubelet/{NODE}", seconds=PATIENCE)
         cluster.kubectl("delete", "pods", "--all", "--wait=false")
         if wave in (1, LIVES // WAVE - 1):

@@ -37,9 +37,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(SECONDS + 600)]
 
 NODES, GPUS = 2, "12Gi,24Gi"
 CHANGES = 12
-CONVERGED_SECONDS = 30.0
-KUBELET_SECONDS = 75.0
-PARTITION_SECONDS = 60.0 if SECONDS >= LONG_SECONDS else 10.0
+# 30 s are the promise, which an hour of chaos holds to; among all other tests a slow machine only has to get there.
+CONVERGED_SECONDS, PARTITION_SECONDS = (30.0, 60.0) if SECONDS >= LONG_SECONDS else (150.0, 10.0)
+KUBELET_SECONDS = 150.0
 
 VICTIMS = [
     "operator",
@@ -85,7 +85,9 @@ class Chaos:
     def converge(self) -> None:
         """Returns once everybody has what follows from who is there."""
         self._wait("the kubelets follow", checker.unheard_by_a_kubelet, seconds=KUBELET_SECONDS)
+        began = time.monotonic()
         self._wait("all have converged", self._differences, seconds=CONVERGED_SECONDS)
+        print(f"converged after {time.monotonic() - began:.1f} s", flush=True)
 
     def _wait(self, what: str, missing: Callable[[Moment], Iterable[str]], *, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -13,7 +13,7 @@ import pytest
 from hack.cluster.cluster import Cluster
 from hack.cluster.errors import CommandError
 from hack.observe import Observer, PodView
-from tests.cluster.conftest import wait_until_free
+from tests.cluster.conftest import insist, wait_until_free
 from tests.cluster.workloads import Workload, as_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -53,7 +53,7 @@ def create(cluster: Cluster, crowd: list[Workload]) -> float:
     """Creates all of them; when their pods were asked for."""
     cluster.kubectl("apply", "-f", "-", stdin=as_yaml(*(workload.allocation for workload in crowd)))
     began = time.monotonic()
-    cluster.kubectl("create", "-f", "-", stdin=as_yaml(*(workload.pod for workload in crowd)))
+    insist(cluster, as_yaml(*(workload.pod for workload in crowd)))
     return began
 
 

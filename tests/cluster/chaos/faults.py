@@ -11,8 +11,8 @@ from tests.cluster.chaos.meter import Meter
 
 API_SERVER = "kube-apiserver"
 DOWN_SECONDS = 2.0
-AWAY_SECONDS = 10.0
-"""Until a device plugin that the kubelet has started again, in a new container, has registered."""
+AWAY_SECONDS = 30.0
+"""Until a device plugin that the kubelet has started again, in a new container, has surely registered."""
 
 
 class Kind(StrEnum):

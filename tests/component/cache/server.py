@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from arbiter.cache import Fragment
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 Spoil = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
-PATIENCE = 30.0
 
 
 class CdnServer:

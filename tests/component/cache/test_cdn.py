@@ -22,7 +22,6 @@ from arbiter.cache import (
 )
 from arbiter.cache.cdn import Cdn, Patience
 from tests.component.cache.server import (
-    PATIENCE,
     CdnServer,
     Spoil,
     another_range,
@@ -34,6 +33,7 @@ from tests.component.cache.server import (
     too_long,
     without_ranges,
 )
+from tests.support.patience import PATIENCE
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 SIZE = len(CONTENT)

@@ -22,10 +22,9 @@ import yaml
 from hack.cluster.controlplane import ControlPlane
 from tests.component.cli.support import Arbiter
 from tests.component.kube.support import Cable
+from tests.support.patience import PATIENCE
 
 ARBITER = Path(sys.executable).with_name("arbiter")
-
-PATIENCE = 60.0
 
 
 def test_it_prints_once_where_there_is_no_terminal(arbiter: Arbiter) -> None:

@@ -26,10 +26,9 @@ from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.resources import GPU_NODES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import KubeClient, NotFound
 from tests.component.deviceplugin.fake_kubelet import Container, FakeKubelet
+from tests.support.patience import PATIENCE
 from tests.support.program import Program
 from tests.unit.extender.builders import PodBuilder
-
-PATIENCE = 45.0
 
 Json = Any  # what quality.json and its socket answer
 

@@ -23,12 +23,12 @@ from arbiter_kube.api.annotations import FrozenDemand
 from arbiter_kube.api.objects import Event, ObjectKey, Pod
 from arbiter_kube.api.resources import EVENTS, GPU_NODES, NAMESPACES, NODES, PODS
 from arbiter_kube.client import KubeClient, NotFound, PatchType
+from tests.support.patience import PATIENCE
 from tests.support.program import Program
 from tests.unit.extender.builders import NodeBuilder, PodBuilder
 
 T = TypeVar("T")
 
-PATIENCE = 30.0
 
 Json = Any  # what kube-scheduler's JSON holds
 

@@ -7,7 +7,8 @@ import pytest
 from arbiter.ids import NodeName
 from arbiter_kube.api import SCHEDULER_NAME, VRAM_RESOURCE
 from arbiter_kube.api.resources import NODES, PODS
-from tests.component.extender.support import PATIENCE, Extender, Site, eventually, where
+from tests.component.extender.support import Extender, Site, eventually, where
+from tests.support.patience import PATIENCE
 from tests.unit.extender.builders import a_pod
 
 pytestmark = pytest.mark.usefixtures("scheduler")

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from tests.component.extender.support import PATIENCE, Extender, Json, Site, eventually, where
+from tests.component.extender.support import Extender, Json, Site, eventually, where
+from tests.support.patience import PATIENCE
 from tests.unit.extender.builders import a_node, a_pod
 
 

@@ -6,10 +6,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from arbiter_kube.client import Reflector, ReflectorEvent
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
-
-PATIENCE = 30.0
 
 
 class Followed(Generic[T]):

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from arbiter_kube.api.objects import Event, ObjectReference
 from arbiter_kube.api.resources import EVENTS, NODES, PODS
 from arbiter_kube.client import EventRecorder, EventType, KubeClient, Notice, reference
-from tests.component.kube.support import PATIENCE, Cable
+from tests.component.kube.support import Cable
+from tests.support.patience import PATIENCE
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

@@ -20,8 +20,9 @@ from arbiter_kube.client import ApiError, KubeClient, Reflector, ReflectorTiming
 from arbiter_kube.client.client import Selection
 from arbiter_kube.client.credentials import BearerToken, Credentials
 from hack.cluster.pki import Authority
-from tests.component.kube.support import PATIENCE, Follow
+from tests.component.kube.support import Follow
 from tests.component.kube.test_reflector import told
+from tests.support.patience import PATIENCE
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,7 +10,8 @@ from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.resources import LEASES
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.leader import Leadership
-from tests.component.kube.support import PATIENCE, Cable
+from tests.component.kube.support import Cable
+from tests.support.patience import PATIENCE
 
 DURATION = 1
 

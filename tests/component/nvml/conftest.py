@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
-from tests.component.deviceplugin.support import PATIENCE
 from tests.component.nvml.support import CONTAINER, POD, SA, SB, STATIC, Clock, Make
 from tests.support.nvml_stub import VARIABLE, NvmlStub, build
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture(scope="session")

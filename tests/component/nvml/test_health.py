@@ -8,9 +8,10 @@ import pytest
 
 from arbiter_deviceplugin.backends import BackendError, Gpu
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
-from tests.component.deviceplugin.support import PATIENCE, eventually
+from tests.component.deviceplugin.support import eventually
 from tests.component.nvml.support import SA, SB, A, B, Clock, Make, eventually_reads, failing, lost, read
 from tests.support.nvml_stub import DOUBLE_BIT_ECC, DRIVER_NOT_LOADED, LOST, VERSION_MISMATCH, XID, NvmlStub
+from tests.support.patience import PATIENCE
 
 
 async def reported(backend: NvmlBackend) -> tuple[Gpu, ...]:

@@ -13,9 +13,9 @@ from arbiter.ids import GpuUuid
 from arbiter.units import GIB, MIB
 from arbiter_deviceplugin.backends import BackendError, Limits, Reading
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
-from tests.component.deviceplugin.support import PATIENCE
 from tests.component.nvml.support import POD, SA, SB, STATIC, A, B, Clock, failing, lost, read
 from tests.support.nvml_stub import FUNCTION_NOT_FOUND, LOST, NOT_SUPPORTED, UNKNOWN, NvmlStub, StubProcess
+from tests.support.patience import PATIENCE
 
 
 async def test_gpus_are_read_with_what_the_driver_reserves(stub: NvmlStub, backend: NvmlBackend) -> None:

@@ -20,11 +20,10 @@ from arbiter_kube.api.objects import Event, ObjectKey, Pod
 from arbiter_kube.api.resources import EVENTS, GPU_ALLOCATIONS, GPU_NODES, NODES, PODS
 from arbiter_kube.client import KubeClient
 from hack.cluster.controlplane import ControlPlane
+from tests.support.patience import PATIENCE
 from tests.support.program import Program
 
 T = TypeVar("T")
-
-PATIENCE = 60.0
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, *, log: Path | None = None) -> T:

@@ -16,9 +16,9 @@ from arbiter.cache import (
     Intake,
     TierStore,
 )
+from tests.support.patience import PATIENCE
 
 VRAM, RAM, NVME, CDN = CacheTier
-PATIENCE = 30.0
 
 
 def named(name: str, size: int = 100) -> Fragment:

@@ -17,7 +17,8 @@ from arbiter.cache import (
     NoBytesError,
 )
 from arbiter.units import GIB
-from tests.unit.cache.support import NVME, PATIENCE, RAM, VRAM, MemorySource, content, file_cache, fragment, named
+from tests.support.patience import PATIENCE
+from tests.unit.cache.support import NVME, RAM, VRAM, MemorySource, content, file_cache, fragment, named
 
 A, B, C = (fragment(name) for name in "abc")
 

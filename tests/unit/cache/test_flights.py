@@ -19,9 +19,9 @@ from arbiter.cache import (
 )
 from arbiter.cache.flights import Flight, Flights, Landing
 from arbiter.workload import WorkloadType
+from tests.support.patience import PATIENCE
 from tests.unit.cache.support import (
     NVME,
-    PATIENCE,
     RAM,
     VRAM,
     MemorySource,

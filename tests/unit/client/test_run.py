@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arbiter_deviceplugin.wrapper import NAME, install
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from tests.support.agent import FakeAgent
 
-PATIENCE = 20.0
 
 # Says when it starts and is asked to end. The file `crashes` holds how many starts fail, `stubborn` makes it refuse to
 # stop, `orphan` leaves a process in a session of its own behind; up once `up` is there, then it answers on --port.

@@ -18,10 +18,8 @@ from arbiter.local.claim import QualityTarget
 from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import ShuttingDown
 from arbiter.units import GIB
+from tests.support.patience import PATIENCE
 from tests.unit.local.desk import IMAGE, LLM
-
-PATIENCE = 20.0
-"""Seconds that no passing test needs."""
 
 
 @pytest.fixture

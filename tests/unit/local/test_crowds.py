@@ -11,8 +11,8 @@ from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import InsufficientMemory
 from arbiter.units import GIB, MIB
 from arbiter.workload import Priority, WorkloadType
+from tests.support.patience import PATIENCE
 
-PATIENCE = 60.0
 CAPACITY = 12 * GIB
 
 

@@ -8,10 +8,8 @@ from arbiter.local.arbiter import Arbiter
 from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import ArbiterError, Internal
 from arbiter.units import GIB
+from tests.support.patience import PATIENCE
 from tests.unit.local.desk import IMAGE, LLM
-
-PATIENCE = 20.0
-"""Seconds that no passing test needs."""
 
 
 class Interrupting:
