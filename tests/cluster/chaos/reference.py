@@ -15,6 +15,7 @@ PRIORITIES = ("Background", "Low", "Normal", "High", "Critical")
 _MULTIPLIERS = (0.6, 0.8, 1.0, 1.1, 1.2)
 _LOWEST, _HIGHEST = -1.0, 6.0
 _HALVINGS = 60
+_SAME_PRICE = 1e-9
 _STEP = 1000
 _ROUNDING = 1e-6
 """In steps: what floating point may take from a quality that is a whole number of them."""
@@ -97,18 +98,20 @@ class Rules:
 def equilibrium(capacities: Mapping[str, int], members: Collection[Member], rules: Rules) -> dict[str, float]:
     """The quality of every member that can be moved, in thousandths, by uid.
 
-    Of GPUs that share members the dearest is settled first, and its members keep what they get there.
+    Of GPUs that share members the dearest is settled first, those that are as dear with it, and their members keep what
+    they get there.
     """
     exact: dict[str, float] = {}
     demands = {member.uid: member.demand for member in members}
     open_gpus, now = set(capacities), {member.uid: member for member in members}
     while open_gpus:
         solved = {gpu: _Gpu(capacities[gpu], _on(gpu, now.values()), rules) for gpu in open_gpus}
-        dearest = max(sorted(open_gpus), key=lambda gpu: solved[gpu].price)
-        for uid, quality in solved[dearest].qualities().items():
+        dearest = max(gpu.price for gpu in solved.values())
+        settled = {name: gpu for name, gpu in solved.items() if dearest - gpu.price <= _SAME_PRICE}
+        for uid, quality in _qualities(settled, rules).items():
             exact[uid] = quality
             now[uid] = replace(now[uid], held=int(demands[uid].vram(quality)))
-        open_gpus.remove(dearest)
+        open_gpus -= set(settled)
     return {uid: demands[uid].reported(quality) for uid, quality in exact.items()}
 
 
@@ -116,31 +119,61 @@ def _on(gpu: str, members: Iterable[Member]) -> list[Member]:
     return [member for member in members if gpu in member.gpus]
 
 
+def _qualities(gpus: Mapping[str, "_Gpu"], rules: Rules) -> dict[str, float]:
+    """On GPUs of one price. Where a step of somebody's levels lies there, who has it loses it one after another until
+    all fit.
+    """
+    price, below = max(gpu.price for gpu in gpus.values()), min(gpu.below for gpu in gpus.values())
+    unmoved = {uid: quality for gpu in gpus.values() for uid, quality in gpu.unmoved.items()}
+    movable = {member.uid: member for gpu in gpus.values() for member in gpu.movable}
+    above = {uid: _quality(member.demand, price, rules) for uid, member in movable.items()}
+    jumping = [member for member in movable.values() if member.demand.levels]
+    now = above | {member.uid: _quality(member.demand, below, rules) for member in jumping}
+    for member in sorted(jumping, key=lambda member: (member.demand.level, member.name, member.uid)):
+        if any(gpus[gpu].is_exceeded(now) for gpu in member.gpus if gpu in gpus):
+            now[member.uid] = above[member.uid]
+    return unmoved | now
+
+
+def _quality(demand: Demand, price: float, rules: Rules) -> float:
+    if price <= 0:
+        return demand.maximum + (1 + price) * (_share(demand, 0.0, rules) - demand.maximum)
+    if price <= 1:
+        return _share(demand, price, rules)
+    fallen = min(max(price - 1 - demand.level, 0.0), 1.0)
+    return _share(demand, 1.0, rules) + fallen * (demand.minimum - _share(demand, 1.0, rules))
+
+
+def _share(demand: Demand, pressure: float, rules: Rules) -> float:
+    """What the coordinator's formula gives at a pressure."""
+    base = min(max((1 - 0.5 * pressure) * _MULTIPLIERS[demand.level], demand.minimum), 1.0)
+    is_llm = demand.workload_type == "LlmInference"
+    answers = {
+        "Adaptive": base,
+        "LlmFirst": max(base, 0.7) if is_llm else 0.9 * base,
+        "DiffusionFirst": 0.9 * base if is_llm else max(base, 0.7),
+        "Balanced": 0.5 + 0.45 * base,
+    }
+    answer = 1.0 if rules.sizes_once else answers[rules.mode]
+    return min(max(demand.maximum * answer, demand.minimum), demand.maximum)
+
+
 class _Gpu:
-    """One GPU with its members; `price` by bisection."""
+    """One GPU with its members. `price`, by bisection, is the least at which all fit, and `below` its neighbour."""
 
     def __init__(self, capacity: int, members: list[Member], rules: Rules) -> None:
         self._rules, self._capacity = rules, capacity
         self._fixed = sum(member.fixed_bytes for member in members if member.fixed_bytes is not None)
-        self._movable = [member for member in members if member.fixed_bytes is None]
-        self._unmoved = {m.uid: m.demand.maximum for m in members if m.held is None and m.demand.is_fixed}
-        self._below, self.price = self._bisect()
+        self.movable = [member for member in members if member.fixed_bytes is None]
+        self.unmoved = {m.uid: m.demand.maximum for m in members if m.held is None and m.demand.is_fixed}
+        self.below, self.price = self._bisect()
 
-    def qualities(self) -> dict[str, float]:
-        """Where a step of somebody's levels lies at the price, who has it loses it one after another until all fit."""
-        above = {member.uid: self._quality(member, self.price) for member in self._movable}
-        now = dict(above)
-        jumping = [member for member in self._movable if member.demand.levels]
-        now |= {member.uid: self._quality(member, self._below) for member in jumping}
-        for member in sorted(jumping, key=lambda member: (member.demand.level, member.name, member.uid)):
-            used = sum(one.demand.vram(now[one.uid]) for one in self._movable)
-            if self._fixed + used <= self._limit(self.price) + MIB:
-                break
-            now[member.uid] = above[member.uid]
-        return self._unmoved | now
+    def is_exceeded(self, qualities: Mapping[str, float]) -> bool:
+        """Whether those who can move need more than there is for them at the price."""
+        used = sum(member.demand.vram(qualities[member.uid]) for member in self.movable)
+        return self._fixed + used > self._limit(self.price) + MIB
 
     def _bisect(self) -> tuple[float, float]:
-        """Two neighbouring prices, the upper one the least at which everybody fits."""
         if self._fits(_LOWEST):
             return _LOWEST, _LOWEST
         below, above = _LOWEST, _HIGHEST
@@ -150,32 +183,10 @@ class _Gpu:
         return below, above
 
     def _fits(self, price: float) -> bool:
-        used = sum(member.demand.vram(self._quality(member, price)) for member in self._movable)
+        used = sum(member.demand.vram(_quality(member.demand, price, self._rules)) for member in self.movable)
         return self._fixed + used <= self._limit(price)
 
     def _limit(self, price: float) -> float:
         threshold = self._rules.threshold
         share = threshold + (1 - threshold) * min(max(price, 0.0), 1.0)
         return self._fixed + (self._capacity - self._fixed) * share
-
-    def _quality(self, member: Member, price: float) -> float:
-        demand = member.demand
-        if price <= 0:
-            return demand.maximum + (1 + price) * (self._share(demand, 0.0) - demand.maximum)
-        if price <= 1:
-            return self._share(demand, price)
-        fallen = min(max(price - 1 - demand.level, 0.0), 1.0)
-        return self._share(demand, 1.0) + fallen * (demand.minimum - self._share(demand, 1.0))
-
-    def _share(self, demand: Demand, pressure: float) -> float:
-        """What the coordinator's formula gives at a pressure."""
-        base = min(max((1 - 0.5 * pressure) * _MULTIPLIERS[demand.level], demand.minimum), 1.0)
-        is_llm = demand.workload_type == "LlmInference"
-        answers = {
-            "Adaptive": base,
-            "LlmFirst": max(base, 0.7) if is_llm else 0.9 * base,
-            "DiffusionFirst": 0.9 * base if is_llm else max(base, 0.7),
-            "Balanced": 0.5 + 0.45 * base,
-        }
-        answer = 1.0 if self._rules.sizes_once else answers[self._rules.mode]
-        return min(max(demand.maximum * answer, demand.minimum), demand.maximum)

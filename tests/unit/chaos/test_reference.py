@@ -75,3 +75,19 @@ def test_who_is_on_two_gpus_gets_what_the_dearer_one_leaves() -> None:
     ]
     solved = equilibrium({"a": 12 * GIB, "b": 12 * GIB}, members, Rules())
     assert solved == pytest.approx({"both": 0.6769, "first": 0.8718, "second": 0.6769}, abs=0.0011)
+
+
+def test_gpus_that_are_as_dear_because_of_one_step_are_settled_together() -> None:
+    stepped = replace(
+        wanting(LLM, "Normal", 9, 4), minimum=0.445, levels=((0.445, 4 * GIB), (0.723, 6 * GIB), (1.0, 9 * GIB))
+    )
+    members = [
+        Member(uid="both", demand=stepped, gpus=("a", "b")),
+        Member(uid="held", demand=wanting(VIDEO, "Background", 4, 3), gpus=("b",), held=3 * GIB),
+        Member(uid="beside it", demand=wanting(IMAGE, "Low", 7, 2), gpus=("b",)),
+        Member(uid="large", demand=replace(wanting(LLM, "Low", 14, 10), minimum=0.714), gpus=("a",)),
+        Member(uid="fixed", demand=replace(wanting(LLM, "Normal", 5, 5), minimum=1.0), gpus=("a",)),
+        Member(uid="small", demand=replace(wanting(LLM, "Low", 5, 3), minimum=0.6), gpus=("a",)),
+    ]
+    solved = equilibrium({"a": 24 * GIB, "b": 12 * GIB}, members, Rules(mode="LlmFirst", threshold=0.85))
+    assert solved == {"both": 0.445, "beside it": 0.52, "large": 0.714, "fixed": 1.0, "small": 0.7}
