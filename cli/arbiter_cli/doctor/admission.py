@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from arbiter.workload import Priority
-from arbiter_cli.doctor.facts import REINSTALL, Check, Facts, Trial, Unread, Verdict
+from arbiter_cli.doctor.facts import Check, Facts, Trial, Unread, Verdict, upgrade
 from arbiter_cli.doctor.installation import skipped
 from arbiter_cli.doctor.kinds import WebhookConfiguration
 from arbiter_cli.printing import age
@@ -32,7 +32,7 @@ def check_webhook(facts: Facts) -> Check:
         return skipped("webhook", "webhook", webhook)
     if webhook is None:
         text = "webhook: not installed, so demands are not frozen, and pods not placed by GPU"
-        return Check(name="webhook", verdict=Verdict.FAIL, text=text, remedies=(REINSTALL,))
+        return Check(name="webhook", verdict=Verdict.FAIL, text=text, remedies=(upgrade(facts.namespace),))
     wrong = [*_misconfigured(webhook), *([] if isinstance(trial, Unread) else _misbehaved(trial))]
     if wrong:
         silent = not isinstance(trial, Unread) and trial.failure
@@ -42,7 +42,7 @@ def check_webhook(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text="webhook does not do its work",
             details=tuple(wrong),
-            remedies=(logs if silent else REINSTALL,),
+            remedies=(logs if silent else upgrade(facts.namespace),),
         )
     if isinstance(trial, Unread):
         return skipped("webhook", "webhook limited to opted-in pods, but not tried", trial)
@@ -77,7 +77,7 @@ def check_certificates(facts: Facts) -> Check:
         return Check(name="certificates", verdict=Verdict.SKIP, text="certificates: none can be seen from here")
     first = min(facts.certificates, key=lambda one: one.expires)
     left = first.expires - facts.at
-    renew = f"kubectl -n {facts.namespace} get secrets; renew that of {first.of}"
+    renew = upgrade(facts.namespace, effect="renews the chart's own; others are renewed by what made them")
     if left <= timedelta(0):
         passed = f"certificate of {first.of} expired {age(-left.total_seconds())} ago"
         return Check(name="certificates", verdict=Verdict.FAIL, text=passed, remedies=(renew,))
@@ -98,7 +98,7 @@ def check_guards(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text=f"admission policies missing or not bound: {', '.join(missing)}",
             details=("anybody who may edit pods may grant them memory, or write what nodes report",),
-            remedies=(REINSTALL,),
+            remedies=(upgrade(facts.namespace),),
         )
     text = f"{len(ADMISSION_POLICIES)} admission policies guard what Arbiter writes"
     return Check(name="guards", verdict=Verdict.OK, text=text)
@@ -122,6 +122,6 @@ def check_priority_classes(facts: Facts) -> Check:
             verdict=Verdict.FAIL,
             text=f"{len(wrong)} of {len(Priority)} priority classes are not as they should be",
             details=tuple(wrong),
-            remedies=(REINSTALL,),
+            remedies=(upgrade(facts.namespace),),
         )
     return Check(name="priorities", verdict=Verdict.OK, text=f"{len(Priority)} priority classes")

@@ -10,8 +10,10 @@ from arbiter_cli.snapshot import Snapshot
 from arbiter_kube.api.objects import Lease
 from arbiter_kube.client import ServerVersion
 
-REINSTALL = "helm upgrade arbiter charts/arbiter -n arbiter-system --reuse-values   (it puts back whatever is missing)"
-"""What mends parts of an installation that are gone or were changed."""
+
+def upgrade(namespace: str, *, effect: str = "puts back whatever is missing") -> str:
+    """The command that mends parts of an installation that are gone or were changed."""
+    return f"helm upgrade arbiter charts/arbiter -n {namespace} --reset-then-reuse-values   ({effect})"
 
 
 class Verdict(StrEnum):

@@ -2,7 +2,7 @@
 
 from datetime import UTC, timedelta
 
-from arbiter_cli.doctor.facts import REINSTALL, Check, CrdState, Facts, Unread, Verdict
+from arbiter_cli.doctor.facts import Check, CrdState, Facts, Unread, Verdict, upgrade
 from arbiter_cli.doctor.kinds import ReplicatedSet
 from arbiter_cli.printing import age
 from arbiter_kube.api import SCHEDULER_NAME, VERSION
@@ -149,7 +149,7 @@ def check_rights(facts: Facts) -> Check:
         verdict=Verdict.FAIL,
         text=f"service accounts lack {len(facts.missing_rights)} of the rights that they use",
         details=facts.missing_rights,
-        remedies=(REINSTALL,),
+        remedies=(upgrade(facts.namespace),),
     )
 
 
@@ -163,7 +163,7 @@ def check_policies(facts: Facts) -> Check:
             name="policies",
             verdict=Verdict.WARN,
             text=f"there is no QualityPolicy {DEFAULT_POLICY_NAME}: built-in defaults are in force",
-            remedies=(REINSTALL,),
+            remedies=(upgrade(facts.namespace),),
         )
     followed = {policy.metadata.name for name in cluster.reports if (policy := cluster.policy_of(name)) is not None}
     idle = sorted({*cluster.policies} - followed - {DEFAULT_POLICY_NAME})

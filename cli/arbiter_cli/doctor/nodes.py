@@ -1,7 +1,7 @@
 """Checks of the nodes' side: agents, their versions, conflicts, drift, GPUs. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from arbiter.ids import NodeName
 from arbiter_cli.doctor.facts import Check, Facts, Unread, Verdict
@@ -22,6 +22,9 @@ _COMPONENT = "app.kubernetes.io/component"
 
 _GPU_OPERATOR = "nvidia.com/gpu.deploy.device-plugin=false"
 
+_PRESENT = "nvidia.com/gpu.present=true"
+"""By which the chart's agents know nodes with GPUs."""
+
 
 def check_agents(facts: Facts) -> Check:
     """Whether every node with GPUs offers them."""
@@ -35,25 +38,32 @@ def check_agents(facts: Facts) -> Check:
             name="agents",
             verdict=Verdict.FAIL,
             text="agents: no node reports GPUs",
-            remedies=(f"kubectl -n {facts.namespace} get pods -l {_COMPONENT}=device-plugin -o wide",),
+            remedies=(
+                f"kubectl -n {facts.namespace} get pods -l {_COMPONENT}=device-plugin -o wide",
+                f"where there is none: kubectl label node NODE {_PRESENT}   (or set devicePlugin.nodeSelector)",
+            ),
         )
     silent = {name: why for name, report in sorted(reports.items()) if (why := _silence(nodes.get(name), report))}
     text = f"agents {len(reports) - len(silent)}/{len(reports)}"
     if not silent:
         return Check(name="agents", verdict=Verdict.OK, text=text)
-    first = next(iter(silent))
     return Check(
         name="agents",
         verdict=Verdict.FAIL,
         text=text,
         details=_some(f"{name}: {why}" for name, why in silent.items()),
-        remedies=(
-            f"kubectl -n {facts.namespace} logs -l {_COMPONENT}=device-plugin --tail=50 "
-            f"--field-selector spec.nodeName={first}"
-            if nodes.get(first) is not None
-            else f"kubectl delete gpunode {first}",
-        ),
+        remedies=(_mend_silence(next(iter(silent)), nodes, facts.namespace),),
     )
+
+
+def _mend_silence(name: NodeName, nodes: Mapping[NodeName, Node], namespace: str) -> str:
+    """What says more about a node that offers nothing, or mends it."""
+    if name not in nodes:
+        return f"kubectl delete gpunode {name}"
+    if not nodes[name].is_ready:
+        return f"kubectl describe node {name}"
+    agent = f"kubectl -n {namespace} get pods -l {_COMPONENT}=device-plugin --field-selector spec.nodeName={name}"
+    return f"{agent}   (then its log; kubectl describe gpunode {name} has what it reports)"
 
 
 def _silence(node: Node | None, report: GpuNode) -> str:
@@ -98,7 +108,10 @@ def check_versions(facts: Facts) -> Check:
         name="versions",
         verdict=Verdict.WARN,
         text=f"this command is {facts.own_version}, agents are: {shown}",
-        remedies=("finish the upgrade, or use the arbiter command of the cluster's version",),
+        remedies=(
+            f"kubectl -n {facts.namespace} rollout status daemonset/arbiter-device-plugin",
+            "or use the arbiter command of the cluster's version",
+        ),
     )
 
 
@@ -154,7 +167,7 @@ def _remedies(twice: Sequence[Node], offers: Sequence[str]) -> Iterable[str]:
         yield f"or keep NVIDIA's device plugin, whatever installed it, off these nodes: {names}"
     else:
         yield f"keep the device plugin that offers {', '.join(offers)} off these nodes: {names}"
-    yield "or share the cards out by name: --devices of Arbiter's device plugin"
+    yield "or share the cards out by name: devicePlugin.devices of the chart"
 
 
 def check_drift(facts: Facts) -> Check:
@@ -176,7 +189,7 @@ def check_drift(facts: Facts) -> Check:
         verdict=Verdict.WARN,
         text=f"{count} other GPUs than bound with; the operator corrects that within seconds",
         details=_some(wrong),
-        remedies=("if it lasts, look at the operator's log",),
+        remedies=(f"if it lasts: kubectl -n {facts.namespace} logs -l {_COMPONENT}=operator --tail=50",),
     )
 
 
@@ -200,7 +213,7 @@ def check_gpus(facts: Facts) -> Check:
     return Check(
         name="gpus",
         verdict=Verdict.FAIL if ill else Verdict.WARN,
-        text=text if not told else f"{text}, {len(told)} of their nodes complain",
+        text=text if not told else f"{text}, {len(told)} warning{'s' if len(told) > 1 else ''} of their nodes",
         details=_some([*ill, *told]),
         remedies=(f"kubectl describe gpunode {where}; arbiter explain node/{where}",),
     )

@@ -10,13 +10,17 @@ import pytest
 from arbiter.workload import Priority
 from arbiter_cli.doctor.admission import ADMISSION_POLICIES
 from arbiter_cli.doctor.command import CHECKS, as_text, judged
-from arbiter_cli.doctor.facts import REINSTALL, Certificate, Check, CrdState, Facts, Trial, Unread, Verdict
+from arbiter_cli.doctor.facts import Certificate, Check, CrdState, Facts, Trial, Unread, Verdict
 from arbiter_cli.doctor.kinds import PriorityClassObject, ReplicatedSet, WebhookConfiguration
 from arbiter_cli.printing import as_data
 from arbiter_kube.api.objects import Lease, ObjectMeta
 from arbiter_kube.client import ServerVersion, codec
 from arbiter_operator.admission.classes import PREEMPTION_POLICY, priority_class
 from tests.unit.cli.cluster import NOW, Site, before, demo
+
+UPGRADE = "helm upgrade arbiter charts/arbiter -n arbiter-system --reset-then-reuse-values"
+RENEWED = f"{UPGRADE}   (renews the chart's own; others are renewed by what made them)"
+MENDED = f"{UPGRADE}   (puts back whatever is missing)"
 
 
 def lease(*, ago: float = 2, holder: str = "operator-a") -> Lease:
@@ -159,7 +163,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
     "no webhook": (
         healthy(webhook=None),
         "webhook",
-        "FAIL  webhook: not installed, so demands are not frozen, and pods not placed by GPU\n      do: " + REINSTALL,
+        "FAIL  webhook: not installed, so demands are not frozen, and pods not placed by GPU\n      do: " + MENDED,
     ),
     "a webhook for every pod that lets pods in": (
         healthy(webhook=webhook(matchConditions=[], failurePolicy="Ignore", timeoutSeconds=30)),
@@ -168,7 +172,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "      it is asked about every pod: its matchConditions are gone\n"
         "      pods that it cannot decide on are let in: its failurePolicy is not Fail\n"
         "      pods may wait for it longer than 5s: its timeoutSeconds is above that\n"
-        "      do: " + REINSTALL,
+        "      do: " + MENDED,
     ),
     "a webhook that does not answer": (
         healthy(trial=replace(TRIAL, opted_in_admitted=False, failure="failed calling webhook: refused")),
@@ -183,26 +187,24 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "FAIL  webhook does not do its work\n"
         "      a pod that opts in (tried without creating it) came through without a demand\n"
         "      a pod that has nothing to do with Arbiter (tried without creating it) was changed\n"
-        "      do: " + REINSTALL,
+        "      do: " + MENDED,
     ),
     "an expired certificate": (
         healthy(certificates=(IN_A_YEAR, Certificate(of="webhook pods's authority", expires=NOW - timedelta(hours=3)))),
         "certificates",
-        "FAIL  certificate of webhook pods's authority expired 3h ago\n"
-        "      do: kubectl -n arbiter-system get secrets; renew that of webhook pods's authority",
+        "FAIL  certificate of webhook pods's authority expired 3h ago\n      do: " + RENEWED,
     ),
     "a certificate that soon expires": (
         healthy(certificates=(Certificate(of="secret tls", expires=NOW + timedelta(days=3)),)),
         "certificates",
-        "warn  certificates: the first to expire is that of secret tls, in 3d\n"
-        "      do: kubectl -n arbiter-system get secrets; renew that of secret tls",
+        "warn  certificates: the first to expire is that of secret tls, in 3d\n      do: " + RENEWED,
     ),
     "an admission policy that is gone": (
         healthy(admission_policies=frozenset(ADMISSION_POLICIES[1:])),
         "guards",
         "FAIL  admission policies missing or not bound: arbiter-annotations\n"
         "      anybody who may edit pods may grant them memory, or write what nodes report\n"
-        "      do: " + REINSTALL,
+        "      do: " + MENDED,
     ),
     "priority classes that preempt, or are gone": (
         healthy(
@@ -215,12 +217,12 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "FAIL  2 of 5 priority classes are not as they should be\n"
         "      arbiter-background should have value 1000, preemptionPolicy Never\n"
         "      arbiter-low is missing: pods of this priority are refused\n"
-        "      do: " + REINSTALL,
+        "      do: " + MENDED,
     ),
     "no default policy": (
         healthy(snapshot=Site().node().snapshot()),
         "policies",
-        "warn  there is no QualityPolicy default: built-in defaults are in force\n      do: " + REINSTALL,
+        "warn  there is no QualityPolicy default: built-in defaults are in force\n      do: " + MENDED,
     ),
     "a policy that no node follows": (
         healthy(snapshot=demo().policy("night", nodeSelector={"pool": "night"}).snapshot()),
@@ -241,21 +243,23 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "rights",
         "FAIL  service accounts lack 1 of the rights that they use\n"
         "      arbiter-operator may not patch pods\n"
-        "      do: " + REINSTALL,
+        "      do: " + MENDED,
     ),
     "no agents": (
         healthy(snapshot=Site().snapshot()),
         "agents",
         "FAIL  agents: no node reports GPUs\n"
-        "      do: kubectl -n arbiter-system get pods -l app.kubernetes.io/component=device-plugin -o wide",
+        "      do: kubectl -n arbiter-system get pods -l app.kubernetes.io/component=device-plugin -o wide\n"
+        "      do: where there is none: kubectl label node NODE nvidia.com/gpu.present=true"
+        "   (or set devicePlugin.nodeSelector)",
     ),
     "an agent that is gone": (
         healthy(snapshot=demo().node("gpu-2").resource("gpu-2", "arbiter.infernum.io/vram", "0").snapshot()),
         "agents",
         "FAIL  agents 1/2\n"
         "      gpu-2: offers no arbiter.infernum.io/vram: its agent does not run, or the kubelet does not know it\n"
-        "      do: kubectl -n arbiter-system logs -l app.kubernetes.io/component=device-plugin --tail=50 "
-        "--field-selector spec.nodeName=gpu-2",
+        "      do: kubectl -n arbiter-system get pods -l app.kubernetes.io/component=device-plugin "
+        "--field-selector spec.nodeName=gpu-2   (then its log; kubectl describe gpunode gpu-2 has what it reports)",
     ),
     "an agent that says why it offers nothing": (
         healthy(
@@ -268,14 +272,15 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "agents",
         "FAIL  agents 1/2\n"
         "      gpu-2: no GPU is healthy\n"
-        "      do: kubectl -n arbiter-system logs -l app.kubernetes.io/component=device-plugin --tail=50 "
-        "--field-selector spec.nodeName=gpu-2",
+        "      do: kubectl -n arbiter-system get pods -l app.kubernetes.io/component=device-plugin "
+        "--field-selector spec.nodeName=gpu-2   (then its log; kubectl describe gpunode gpu-2 has what it reports)",
     ),
     "agents of another version": (
         healthy(own_version="0.2.0"),
         "versions",
         "warn  this command is 0.2.0, agents are: 1 of 0.1.0\n"
-        "      do: finish the upgrade, or use the arbiter command of the cluster's version",
+        "      do: kubectl -n arbiter-system rollout status daemonset/arbiter-device-plugin\n"
+        "      do: or use the arbiter command of the cluster's version",
     ),
     "GPUs that are offered twice": (
         healthy(snapshot=offered_twice().snapshot()),
@@ -284,7 +289,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "      in use through nvidia.com/gpu: ml/train-0\n"
         "      do: kubectl label node gpu-1 nvidia.com/gpu.deploy.device-plugin=false   (GPU Operator)\n"
         "      do: or keep NVIDIA's device plugin, whatever installed it, off these nodes: gpu-1\n"
-        "      do: or share the cards out by name: --devices of Arbiter's device plugin",
+        "      do: or share the cards out by name: devicePlugin.devices of the chart",
     ),
     "GPUs that were shared out by name": (
         healthy(snapshot=offered_twice().condition("gpu-1", "Conflict", "False", reason="Selected").snapshot()),
@@ -302,7 +307,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "drift",
         "warn  1 pod has other GPUs than bound with; the operator corrects that within seconds\n"
         "      a/x on gpu-1\n"
-        "      do: if it lasts, look at the operator's log",
+        "      do: if it lasts: kubectl -n arbiter-system logs -l app.kubernetes.io/component=operator --tail=50",
     ),
     "a GPU that is ill, and a node that complains": (
         healthy(
@@ -312,7 +317,7 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
             .snapshot()
         ),
         "gpus",
-        "FAIL  GPUs 0/1 healthy, 1 of their nodes complain\n"
+        "FAIL  GPUs 0/1 healthy, 1 warning of their nodes\n"
         "      gpu-1/0: XID 79\n"
         "      gpu-1: more than it may hold is used by a/x\n"
         "      do: kubectl describe gpunode gpu-1; arbiter explain node/gpu-1",
