@@ -106,7 +106,16 @@ def test_upgrade_and_rollback_change_nothing_for_pods_that_run(installed: Cluste
     settled(installed, POSTERS, 0.493)
     before = lives(installed)
 
-    on(installed, "upgrade", RELEASE, str(CHART), "--reuse-values", "--set=logLevel=debug", "--wait", "--timeout=2m")
+    on(
+        installed,
+        "upgrade",
+        RELEASE,
+        str(CHART),
+        "--reset-then-reuse-values",
+        "--set=logLevel=debug",
+        "--wait",
+        "--timeout=2m",
+    )
     replaced(installed)
     assert lives(installed) == before
 
@@ -121,7 +130,15 @@ def test_upgrade_and_rollback_change_nothing_for_pods_that_run(installed: Cluste
 
 def test_the_unit_of_memory_changes_only_where_nobody_holds_any(installed: Cluster) -> None:
     settled(installed, CHAT, 1.0)
-    other = ("upgrade", RELEASE, str(CHART), "--reuse-values", "--set=vramUnit=2Gi", "--wait", "--timeout=2m")
+    other = (
+        "upgrade",
+        RELEASE,
+        str(CHART),
+        "--reset-then-reuse-values",
+        "--set=vramUnit=2Gi",
+        "--wait",
+        "--timeout=2m",
+    )
     held = "vramUnit cannot be 2Gi: on node gpu-1 pods hold memory in units of 1024Mi (default/chat"
     with pytest.raises(CommandError) as refused:
         on(installed, *other)
