@@ -41,8 +41,9 @@ class PodAdmission:
         defaults: Callable[[], DemandDefaults],
         unit: int,
     ) -> None:
-        """`known` holds the allocations that this process has heard of, `defaults` gives what the policy in force adds to
-        demands, and `unit` is the bytes of a slice.
+        """`known` holds the allocations that this process has heard of.
+
+        `defaults` gives what the policy in force adds to demands, `unit` is the bytes of a slice.
         """
         self._client = client
         self._known = known
