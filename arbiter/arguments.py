@@ -4,7 +4,7 @@ Imports the standard library only.
 """
 
 from enum import Enum
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from numbers import Real
 from typing import TypeVar
 
@@ -111,7 +111,11 @@ def _whole(value: object, *, what: str, example: str) -> int:
 
 
 def _number(value: object) -> float | None:
-    """None where it is none, or not a number by name."""
-    if isinstance(value, bool) or not isinstance(value, Real) or isnan(value):
+    """None where it is none, or not a number by name; what no float can hold is infinite."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return -inf if value < 0 else inf
+    return None if isnan(number) else number

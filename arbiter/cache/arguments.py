@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import TIMEOUT_MAX
 
-from arbiter.arguments import one_of, seconds
+from arbiter.arguments import count, one_of, seconds
 from arbiter.cache.errors import CacheConfigError, InvalidFragmentError
 from arbiter.cache.fragment import Fragment, FragmentId
 from arbiter.workload import WorkloadType
@@ -61,6 +61,16 @@ def user_of(given: WorkloadType | str | None) -> WorkloadType | None:
         return given
     with refusals():
         return one_of(WorkloadType, given)
+
+
+def offset_of(given: object) -> int:
+    """Where to begin to read, in bytes from the first.
+
+    Raises:
+        CacheConfigError: it is no whole number, or negative.
+    """
+    with refusals():
+        return count(given, what="offset")
 
 
 def wait_of(given: float, *, what: str) -> float:

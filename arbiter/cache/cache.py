@@ -32,7 +32,7 @@ class FragmentCache:
 
     Raises:
         CacheConfigError: the NVMe tier has a size and no directory.
-        StoreError: a directory cannot be used.
+        StoreError: a directory cannot be used, or there is no thread to be had.
     """
 
     def __init__(
@@ -141,7 +141,9 @@ class FragmentCache:
 
         Raises:
             FragmentUnavailableError: it is nowhere and cannot be fetched or kept, or not within the time.
+            FragmentInUseError: the copy here is damaged, and other readers hold it.
             InvalidFragmentError: it has another size, or is no fragment.
+            StoreError: a store failed, or there is no thread to be had.
             CacheConfigError: there is no such tier, workload type or time.
             CacheClosedError: the cache is closed.
         """
@@ -256,10 +258,11 @@ class FragmentCache:
         """
         if not self._readers.stop():
             return
-        if self._source:
-            self._source.close()
-        self._readers.wait()
-        self._mover.close()
+        with ExitStack() as rest:  # which is done in any case, the last first
+            rest.callback(self._mover.close)
+            rest.callback(self._readers.wait)
+            if self._source:
+                self._source.close()
 
     def _store(self, tier: CacheTier) -> TierStore:
         if tier not in self._stores:

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from arbiter.cache.errors import CacheClosedError, DamagedFragmentError, FragmentUnavailableError
+from arbiter.cache.errors import CacheClosedError, DamagedFragmentError, FragmentUnavailableError, StoreError
 from arbiter.cache.fragment import Fragment, digest_of
 from arbiter.cache.store import Intake
 
@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _PIECE = 1 << 20
 """Bytes that are hashed and written at a time."""
+
+_LONGEST_COUNT = 30
+"""Digits; headers are anybody's text, and Python refuses to read a number of thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,11 @@ class _BrokenOffError(Exception):
 
 
 class Cdn:
-    """Fetches fragments from `<url>/sha256/<digest>`, in an event loop of its own thread, over shared connections."""
+    """Fetches fragments from `<url>/sha256/<digest>`, in an event loop of its own thread, over shared connections.
+
+    Raises:
+        StoreError: there is no thread to be had.
+    """
 
     def __init__(self, url: str, *, patience: Patience | None = None) -> None:
         self._url = url.rstrip("/")
@@ -65,7 +72,11 @@ class Cdn:
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fragment-cdn", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise StoreError(f"nobody can fetch from {url}: {error}.") from error
 
     def fetch(self, fragment: Fragment, intake: Intake) -> None:
         """Pour the fragment into `intake`; called from any thread but the loop's own.
@@ -73,7 +84,7 @@ class Cdn:
         Raises:
             FragmentUnavailableError: the server has no such fragment, or did not give it in time.
             CacheClosedError: the cache was closed meanwhile.
-            StoreError: the tier cannot take the bytes.
+            StoreError: the tier cannot take the bytes, or there is no thread to be had.
         """
         with self._gate:
             if self._closed:
@@ -83,6 +94,8 @@ class Cdn:
             coming.result()
         except CancelledError as error:
             raise CacheClosedError(f"the cache was closed while fragment {fragment.id} was on its way.") from error
+        except RuntimeError as error:
+            raise StoreError(f"nobody can carry fragment {fragment.id}: {error}.") from error
 
     def close(self) -> None:
         """Break off what is under way."""
@@ -107,7 +120,8 @@ class Cdn:
         failures, furthest = 0, 0
         while True:
             try:
-                await self._transfer(url, intake, deadline=deadline)
+                async with asyncio.timeout_at(deadline):
+                    await self._transfer(url, intake)
                 return
             except (aiohttp.ClientError, TimeoutError, DamagedFragmentError, _BrokenOffError) as error:
                 problem = error
@@ -115,15 +129,18 @@ class Cdn:
             furthest = max(furthest, intake.received)
             if isinstance(problem, DamagedFragmentError):
                 intake.restart()
+            is_late = self._loop.time() >= deadline
             reason = str(problem) or type(problem).__name__
-            if failures == self._patience.attempts or self._loop.time() > deadline:
+            if is_late and isinstance(problem, TimeoutError):
+                reason = f"it takes longer than {self._patience.deadline:g} s."
+            if is_late or failures == self._patience.attempts:
                 raise FragmentUnavailableError(
                     f"{url} could not be fetched, {furthest} of {fragment.size} bytes came: {reason}"
                 ) from problem
             _log.info("%s is tried again, %d of %d bytes came: %s", url, intake.received, fragment.size, reason)
             await asyncio.sleep(self._pause(failures, problem))
 
-    async def _transfer(self, url: str, intake: Intake, *, deadline: float) -> None:
+    async def _transfer(self, url: str, intake: Intake) -> None:
         """One request, for what is missing."""
         offset = intake.received
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
@@ -131,8 +148,6 @@ class Cdn:
             _check_answer(answer, intake)
             async for piece in answer.content.iter_chunked(_PIECE):
                 await _write(intake, piece)  # at once: what is still in here when it breaks is lost
-                if self._loop.time() > deadline:
-                    raise _BrokenOffError(f"it takes longer than {self._patience.deadline:g} s.")
         if intake.received < intake.fragment.size:
             raise _BrokenOffError("the answer ended early.")
         intake.check()
@@ -190,7 +205,7 @@ def _first_byte(answer: aiohttp.ClientResponse) -> int | None:
     """From `Content-Range: bytes 100-199/200`."""
     unit, _, ranges = answer.headers.get("Content-Range", "").partition(" ")
     first = ranges.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdecimal() else None
+    return int(first) if unit == "bytes" and first.isdecimal() and len(first) <= _LONGEST_COUNT else None
 
 
 def _retry_after(answer: aiohttp.ClientResponse) -> float:

@@ -10,8 +10,8 @@ Imports nothing::
     ├── FragmentInUseError          readers hold it
     ├── FragmentTooLargeError       larger than the whole tier
     ├── TierFullError               what fills the tier is held by readers
-    ├── NoBytesError                the tier only accounts for the fragment, or it has no such bytes
-    ├── StoreError                  a tier's store failed: disk full, no permission
+    ├── NoBytesError                the tier only accounts for the fragment
+    ├── StoreError                  a tier's store failed: disk full, no permission, no thread to be had
     │   └── DirectoryInUseError     another process uses the directory
     ├── DamagedFragmentError        bytes that are not what the id says
     └── FragmentUnavailableError    in no tier, and it could not be fetched
@@ -51,11 +51,11 @@ class TierFullError(CacheError):
 
 
 class NoBytesError(CacheError):
-    """The bytes were asked of a tier that only accounts for them or cannot be mapped, or from before the first."""
+    """The bytes were asked of a tier that only accounts for them or cannot be mapped."""
 
 
 class StoreError(CacheError):
-    """A tier's store failed: the disk is full, a permission is missing."""
+    """A tier's store failed: the disk is full, a permission is missing, the system has no thread to give."""
 
 
 class DirectoryInUseError(StoreError):

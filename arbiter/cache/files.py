@@ -64,16 +64,16 @@ class FileStore:
         self._verified: dict[FragmentId, _Identity] = {}
         with store_errors(f"{directory} cannot be used"), ExitStack() as opened:
             self._fragments.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(directory)
-            opened.callback(os.close, self._lock)
+            lock = _lock(directory)
+            opened.callback(os.close, lock)
             self._fragments.mkdir(exist_ok=True)  # whoever had the lock until now may have thrown it away
             shutil.rmtree(self._incoming, ignore_errors=True)
             self._incoming.mkdir()
             if durable:
                 _sync_directory(directory)
             opened.pop_all()
-        # Also at the interpreter's exit: nobody wants to find 32 GiB of a forgotten cache in /dev/shm.
-        self._forget = None if keep else weakref.finalize(self, _remove, self._fragments, process=os.getpid())
+        # Also where nobody closes it: nobody wants to find 32 GiB of a forgotten cache in /dev/shm.
+        self._let_go = weakref.finalize(self, _let_go, lock, None if keep else self._fragments, process=os.getpid())
 
     def scan(self) -> Sequence[Fragment]:
         """The fragments whose files stand here, the oldest first; their bytes are not looked at yet.
@@ -139,9 +139,7 @@ class FileStore:
 
     def close(self) -> None:
         """Let another process use the directory."""
-        if self._forget:
-            self._forget()
-        os.close(self._lock)
+        self._let_go()
 
     def _path(self, fragment: FragmentId) -> Path:
         return self._fragments / digest_of(fragment)
@@ -186,14 +184,19 @@ class FileWriter:
             if self._durable:
                 _sync_directory(self._path.parent)
             self._on_commit(_identity(self._descriptor))
-        os.close(self._descriptor)
+        self._close()
 
     def abort(self) -> None:
         """Nothing remains of it, under neither name."""
-        os.close(self._descriptor)
+        self._close()
         for path in (self._incoming, self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        # Who writes too late hears so, instead of writing to the next file that gets this number.
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 class FileContent:
@@ -281,9 +284,10 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(directory: Path, *, process: int) -> None:
-    if os.getpid() == process:  # a forked child must not take its parent's fragments away
-        shutil.rmtree(directory, ignore_errors=True)
+def _let_go(lock: int, fragments: Path | None, *, process: int) -> None:
+    if fragments and os.getpid() == process:  # a forked child must not take its parent's fragments away
+        shutil.rmtree(fragments, ignore_errors=True)
+    os.close(lock)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
+from arbiter.cache.errors import StoreError
 from arbiter.cache.fragment import CacheTier, Fragment, FragmentId
 from arbiter.cache.store import Content
 from arbiter.workload import WorkloadType
@@ -67,13 +68,17 @@ class Flights:
         """Begin; called with the lock held, for a fragment without a flight. `job` leaves its landing leased once.
 
         `is_here`: whether this machine has the bytes.
+
+        Raises:
+            StoreError: there is no thread that could carry it.
         """
         flight = Flight(fragment=fragment, into=into)
         try:
             (self._moves if is_here else self._downloads).submit(self._fly, flight, job)
-        except RuntimeError:
-            flight.future.cancel()  # a pool that cannot start a thread has queued the job all the same
-            raise
+        except RuntimeError as error:
+            # A pool that gets no thread has queued the job all the same, and one that it has may have begun with it.
+            if flight.future.cancel():
+                raise StoreError(f"nobody can carry fragment {fragment.id}: {error}.") from error
         self._flying[fragment.id] = flight
         return flight
 

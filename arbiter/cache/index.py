@@ -105,6 +105,12 @@ class CacheIndex:
         entry = self._entries.get(fragment)
         return entry is not None and not all(map(_is_idle, entry.copies.values()))
 
+    def is_coming(self, fragment: FragmentId, tier: CacheTier) -> bool:
+        """Whether somebody is bringing it into this tier."""
+        entry = self._entries.get(fragment)
+        copy = entry.copies.get(tier) if entry else None
+        return copy is not None and copy.state is _State.RESERVED
+
     def is_leased(self, fragment: FragmentId, tier: CacheTier) -> bool:
         """Whether a reader holds this copy."""
         return self._entries[fragment].copies[tier].leases > 0

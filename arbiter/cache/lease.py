@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from arbiter.cache.errors import NoBytesError
+from arbiter.cache.arguments import offset_of
 from arbiter.cache.fragment import CacheTier, Fragment
 from arbiter.cache.store import Content
 
@@ -64,12 +64,11 @@ class Lease:
         The fastest way to stream a large fragment once: a mapping pays for every page that it touches first.
 
         Raises:
-            NoBytesError: the tier only accounts for its fragments, or the offset is negative.
+            NoBytesError: the tier only accounts for its fragments.
             StoreError: the bytes cannot be read.
+            CacheConfigError: the offset is no whole number, or negative.
         """
-        if offset < 0:  # by which the system means "where the last read ended"
-            raise NoBytesError(f"fragment {self.fragment.id} has no byte {offset}; offsets count from 0.")
-        return self._content.read_into(buffer, offset)
+        return self._content.read_into(buffer, min(offset_of(offset), self.fragment.size))
 
     def release(self) -> None:
         """Let go; a second time does nothing."""

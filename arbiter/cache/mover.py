@@ -121,6 +121,7 @@ class Mover:
         with self._lock:
             self._index.commit(fragment.id, tier)
             self._index.lease(fragment.id, tier)
+            self._changed.notify_all()
 
     def copy(self, fragment: Fragment, content: Content, *, target: CacheTier, patience: float = 0.0) -> None:
         """`write` from another tier's content."""
@@ -182,10 +183,10 @@ class Mover:
 
     def close(self) -> None:
         """Close the stores once nobody moves anything between them."""
-        with self._all_rooms():
+        with self._all_rooms(), ExitStack() as rest:
             self._closed = True
             for store in self._stores.values():
-                store.close()
+                rest.callback(store.close)  # also where another one fails
 
     @contextmanager
     def _all_rooms(self) -> Iterator[None]:
@@ -212,6 +213,8 @@ class Mover:
     def _make_room(self, fragment: Fragment, tier: CacheTier) -> bool:
         while True:
             with self._lock:
+                # Somebody may be moving it down to here for room above; that waits for nothing that is held here.
+                self._changed.wait_for(lambda: not self._index.is_coming(fragment.id, tier))
                 if tier in self._index.copies(fragment.id):
                     self._index.lease(fragment.id, tier)
                     return False

@@ -25,8 +25,8 @@ def private_store(root: Path) -> FileStore:
     name = f"arbiter-cache-{os.geteuid()}-"
     store = _first_free(root, name)
     for other in root.glob(f"{name}*"):
-        if other.name.removeprefix(name).isdecimal() and _is_mine(other):
-            with suppress(StoreError):  # it is in use, mostly
+        with suppress(StoreError):  # it is in use, mostly, or gone by now
+            if other.name.removeprefix(name).isdecimal() and _is_mine(other):
                 FileStore(other, durable=False, keep=False).close()
     return store
 

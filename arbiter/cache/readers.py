@@ -93,10 +93,10 @@ class Readers:
             try:
                 over = wait([answer.future], timeout=None if deadline is None else deadline - time.monotonic()).done
             except BaseException:
-                self._leave(answer, reader)
+                self._step_back(answer, reader)
                 raise
             if not over:
-                self._leave(answer, reader)
+                self._step_back(answer, reader)
                 raise FragmentUnavailableError(f"fragment {reader.fragment.id} did not come within {timeout:g} s.")
             if reader.boards(answer):
                 return self._board(answer, reader)
@@ -108,7 +108,7 @@ class Readers:
             try:
                 await answer.over()
             except BaseException:
-                self._leave(answer, reader)
+                self._step_back(answer, reader)
                 raise
             if reader.boards(answer):
                 return self._board(answer, reader)
@@ -128,9 +128,10 @@ class Readers:
                     mine.passengers.append(user)
                     break
             wait([other.future])
-        landing = mine.future.result()
-        with self._lock:
-            self._mover.release(fragment.id, landing.tier)
+        try:
+            mine.future.result()
+        finally:  # also where who waits is interrupted
+            self._leave(mine, user)
 
     def stop(self) -> bool:
         """Turn away who comes from here on; whether anybody was served until now."""
@@ -180,13 +181,16 @@ class Readers:
         """A passenger's lease after the landing; raises what the flight failed with."""
         return self._lease(reader, flight.future.result())
 
-    def _leave(self, flight: Flight, reader: Reader) -> None:
+    def _step_back(self, flight: Flight, reader: Reader) -> None:
+        """A reader waits no longer, as a passenger or for a flight that goes elsewhere."""
+        if reader.boards(flight):
+            self._leave(flight, reader.user)
+
+    def _leave(self, flight: Flight, user: WorkloadType | None) -> None:
         """A passenger gives up its place, or the lease that was taken for it already."""
-        if not reader.boards(flight):
-            return
         with self._lock:
             if flight.landing is None:
-                flight.passengers.remove(reader.user)
+                flight.passengers.remove(user)
             else:
                 self._mover.release(flight.fragment.id, flight.landing.tier)
 

@@ -56,13 +56,14 @@ class Transfers:
         self._filling = [tier for tier in reversed(HOST_TIERS) if tier in stores and stores[tier].holds_bytes]
 
     def bring(self, fragment: Fragment, *, serving: Sequence[CacheTier]) -> Landing:
-        """A copy in one of the tiers in `serving`, made in the last of them; one in a lower tier where that is full."""
+        """A copy in one of the tiers in `serving`, made in the last of them; a lower one where that fails."""
         found = self._find(fragment, serving=serving)
         if found.tier in serving:
             return found
         try:
             self._mover.copy(fragment, found.content, target=serving[-1])
-        except NO_ROOM as problem:
+            landing = self._land(fragment, serving[-1])
+        except (*NO_ROOM, DamagedFragmentError) as problem:
             if found.tier in HOST_TIERS:
                 _log.info("fragment %s stays in %s: %s", fragment.id, found.tier, problem)
                 return found
@@ -72,7 +73,7 @@ class Transfers:
             self._release(fragment.id, found.tier)
             raise
         self._release(fragment.id, found.tier)
-        return self._land(fragment, serving[-1])
+        return landing
 
     def lift(self, fragment: Fragment, *, into: CacheTier) -> Landing:
         """A copy in this very tier, made from one below; raises what `Mover.write` does."""
@@ -111,11 +112,7 @@ class Transfers:
             known, tier = self._lease_copy(fragment, serving=serving) or (fragment, self._download(fragment))
             try:
                 landing = self._land(known, tier)
-            except DamagedFragmentError as problem:
-                _log.warning("a damaged fragment is thrown away: %s", problem)
-                with self._lock:
-                    self.counts.damaged += 1
-                self._mover.discard(fragment.id, tier)
+            except DamagedFragmentError:
                 continue
             if known == fragment:
                 return landing
@@ -171,10 +168,14 @@ class Transfers:
         raise FragmentUnavailableError(f"fragment {fragment.id} cannot be kept: {reason}")
 
     def _land(self, fragment: Fragment, tier: CacheTier) -> Landing:
-        """Open a leased copy; the lease is kept for `DamagedFragmentError`, so that the copy can be discarded."""
+        """Open a leased copy; where that fails the lease is given back, and a damaged copy thrown away."""
         try:
             return Landing(tier=tier, content=self._mover.open(fragment, tier))
-        except DamagedFragmentError:
+        except DamagedFragmentError as problem:
+            _log.warning("a damaged fragment is thrown away: %s", problem)
+            with self._lock:
+                self.counts.damaged += 1
+            self._mover.discard(fragment.id, tier)
             raise
         except BaseException:
             self._release(fragment.id, tier)

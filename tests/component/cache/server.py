@@ -158,6 +158,27 @@ async def another_range(_: web.Request, content: bytes) -> web.StreamResponse:
     )
 
 
+def beginning_at(first: str) -> Spoil:
+    """A part that begins with that byte, as it says."""
+
+    async def spoil(_: web.Request, content: bytes) -> web.StreamResponse:
+        return web.Response(status=206, body=content, headers={"Content-Range": f"bytes {first}-/*"})
+
+    return spoil
+
+
+async def dripping(request: web.Request, _: bytes) -> web.StreamResponse:
+    """Headers that come byte by byte, for ten seconds."""
+    connection = request.transport
+    assert connection is not None
+    connection.write(b"HTTP/1.1 200 OK\r\nName: ")
+    for _tick in range(100):
+        await asyncio.sleep(0.1)
+        connection.write(b"a")
+    connection.close()
+    return web.Response()
+
+
 def status(code: int, **headers: str) -> Spoil:
     """No content; underscores in the headers' names are dashes."""
 

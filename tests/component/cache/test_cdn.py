@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
@@ -15,7 +16,9 @@ import pytest
 from arbiter.cache import (
     CacheClosedError,
     CacheConfig,
+    CacheError,
     CacheTier,
+    FileStore,
     Fragment,
     FragmentCache,
     FragmentUnavailableError,
@@ -25,8 +28,10 @@ from tests.component.cache.server import (
     CdnServer,
     Spoil,
     another_range,
+    beginning_at,
     corrupt,
     cut_after,
+    dripping,
     ended_after,
     stalled_after,
     status,
@@ -122,6 +127,7 @@ CASES = {
         (cut_after(1_000_000), another_range), [ANEW, FURTHER_ON, ANEW]
     ),
     "a server that gives a part unasked is asked again": Case((another_range,), [ANEW, ANEW]),
+    "a part that begins nowhere is another part": Case((beginning_at("9" * 5000),), [ANEW, ANEW]),
     "a range that the server cannot satisfy is asked for as everything": Case(
         (cut_after(1_000_000), status(416)), [ANEW, FURTHER_ON, ANEW]
     ),
@@ -233,6 +239,31 @@ def test_a_server_that_is_not_there_is_told(server: CdnServer, cache_of: Open) -
 def test_a_fragment_that_takes_too_long_in_all_is_given_up(server: CdnServer, cache_of: Open) -> None:
     with pytest.raises(FragmentUnavailableError, match="it takes longer than 0 s"):
         read(cache_of(Patience(deadline=0)), server.have(CONTENT))
+
+
+def test_a_server_whose_answer_hardly_begins_is_given_up_too(server: CdnServer, cache_of: Open) -> None:
+    server.spoils.extend([dripping] * 9)
+    with pytest.raises(FragmentUnavailableError, match=r"0 of 3000000 bytes came: it takes longer than 0\.5 s"):
+        read(cache_of(Patience(deadline=0.5)), server.have(CONTENT))
+
+
+@pytest.mark.parametrize("name", ["asyncio_", "fragment-cdn"])
+def test_a_cache_that_gets_no_thread_says_so(
+    server: CdnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    config = CacheConfig(vram_bytes=0, ram_bytes=SIZE, ram_directory=tmp_path, cdn_url=server.url)
+    with pytest.raises(CacheError, match=r"can't start new thread\."), FragmentCache(config) as cache:
+        read(cache, server.have(CONTENT))
+    with closing(FileStore(tmp_path, durable=False)) as store:
+        assert store.scan() == []
 
 
 def test_closing_breaks_off_what_is_under_way_and_what_waits_for_its_next_attempt(

@@ -14,7 +14,6 @@ from arbiter.cache import (
     CacheError,
     FragmentCache,
     InvalidFragmentError,
-    NoBytesError,
 )
 from arbiter.units import GIB
 from tests.support.patience import PATIENCE
@@ -67,8 +66,13 @@ MISTAKES: dict[str, tuple[Callable[[Any], object], type[CacheError], str]] = {
     ),
     "an offset before the first byte": (
         lambda cache: cache.open(A).read_into(bytearray(10), offset=-1),
-        NoBytesError,
-        f"fragment {A.id} has no byte -1; offsets count from 0.",
+        CacheConfigError,
+        "offset should be a whole number of 0 or more, not -1.",
+    ),
+    "an offset in the middle of a byte": (
+        lambda cache: cache.open(A).read_into(bytearray(10), offset=0.5),
+        CacheConfigError,
+        "offset should be a whole number of 0 or more, not 0.5.",
     ),
     "a size for a configuration": (
         lambda _: FragmentCache(12 * GIB),  # type: ignore[arg-type]  # the mistake

@@ -308,8 +308,8 @@ def test_reading_in_pieces(tmp_path: Path) -> None:
         put(cache, "abc", tier=NVME)
         buffer = bytearray(60)
         with cache.open(fragment("abc"), into=NVME) as lease:
-            sizes = [lease.read_into(buffer, offset=offset) for offset in (0, 60, 100)]
-        assert (sizes, bytes(buffer[:40])) == ([60, 40, 0], content("abc")[60:])
+            sizes = [lease.read_into(buffer, offset=offset) for offset in (0, 60, 100, 10**30)]
+        assert (sizes, bytes(buffer[:40])) == ([60, 40, 0, 0], content("abc")[60:])
 
 
 def test_accounted_bytes_cannot_be_read() -> None:
@@ -417,6 +417,20 @@ class ForgetfulStore(AccountingStore):
 
     def scan(self) -> Sequence[Fragment]:
         raise StoreError("the device is gone.")
+
+
+class Clinging(AccountingStore):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise StoreError("the device does not answer.")
+
+
+def test_a_store_that_cannot_be_closed_keeps_no_other_open(tmp_path: Path) -> None:
+    cache = file_cache(tmp_path, vram=100, nvme=100, stores={VRAM: Clinging(VRAM)})
+    with pytest.raises(StoreError, match="does not answer"):
+        cache.close()
+    file_cache(tmp_path, nvme=100).close()
 
 
 def test_a_cache_that_cannot_be_made_holds_no_directory(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tiers that are directories: what survives, what is checked, and what is thrown away."""
 
 import fcntl
+import gc
 import os
 import resource
 import stat
@@ -12,6 +13,7 @@ import pytest
 
 from arbiter.cache import (
     CacheConfig,
+    DamagedFragmentError,
     DirectoryInUseError,
     FileStore,
     Fragment,
@@ -19,6 +21,7 @@ from arbiter.cache import (
     FragmentUnavailableError,
     StoreError,
 )
+from arbiter.cache.files import FileContent
 from arbiter.cache.private import private_store
 from tests.unit.cache.support import NVME, RAM, MemorySource, content, file_cache, fragment
 
@@ -215,6 +218,48 @@ def test_two_caches_do_not_share_a_directory(tmp_path: Path) -> None:
     file_cache(tmp_path, nvme=100).close()
 
 
+def test_a_cache_that_nobody_closed_gives_its_directory_back_when_it_is_dropped(tmp_path: Path) -> None:
+    cache = file_cache(tmp_path, nvme=100)
+    cache.insert(A, content("a"), tier=NVME)
+    del cache
+    gc.collect()
+    with file_cache(tmp_path, nvme=100) as cache:
+        assert read(cache, A) == content("a")
+
+
+class Forgetful(FileStore):
+    """Loses what it was given, each time."""
+
+    def open(self, fragment: Fragment) -> FileContent:
+        self.delete(fragment.id)
+        return super().open(fragment)
+
+
+def test_a_copy_that_is_lost_at_once_is_held_by_nobody_and_the_one_below_serves(tmp_path: Path) -> None:
+    ram = Forgetful(tmp_path / "memory", durable=False)
+    with file_cache(tmp_path, ram=100, nvme=100, stores={RAM: ram}) as cache:
+        cache.insert(A, content("a"), tier=NVME)
+        with cache.open(A) as lease:
+            assert (lease.tier, bytes(lease.view)) == (NVME, content("a"))
+        with pytest.raises(DamagedFragmentError, match="cannot be read: No such file or directory"):
+            cache.insert(A, content("a"), tier=RAM)
+        assert (cache.stats().damaged, cache.stats().tiers[RAM].used) == (2, 0)
+        assert cache.remove(A)
+
+
+def test_who_writes_after_the_end_writes_into_no_other_file(tmp_path: Path) -> None:
+    store = FileStore(tmp_path, durable=False)
+    writer = store.create(A)
+    writer.abort()
+    other = store.create(B)  # gets the descriptor that has become free
+    with pytest.raises(StoreError, match="cannot be written: Bad file descriptor"):
+        writer.write(content("a"))
+    other.write(content("b"))
+    other.commit()
+    assert store.open(B).view() == content("b")
+    store.close()
+
+
 def test_private_stores_get_a_directory_each_and_leave_nothing(tmp_path: Path) -> None:
     first, second = private_store(tmp_path), private_store(tmp_path)
     assert [store.directory for store in (first, second)] == [private_directory(tmp_path, n) for n in (0, 1)]
@@ -249,6 +294,13 @@ def test_what_is_no_directory_of_its_user_is_no_place_for_a_private_store(tmp_pa
     store = private_store(tmp_path)
     assert store.directory == private_directory(tmp_path, 2)
     store.close()
+
+
+def test_a_directory_that_goes_while_others_are_swept_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda root, _: [private_directory(root, 7)])
+    private_store(tmp_path).close()
 
 
 def test_a_private_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:

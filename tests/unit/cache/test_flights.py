@@ -3,20 +3,24 @@
 import asyncio
 import math
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 import pytest
 
 from arbiter.cache import (
     AccountingStore,
     CacheClosedError,
+    FileStore,
+    Fragment,
     FragmentCache,
     FragmentInUseError,
     FragmentUnavailableError,
+    StoreError,
     TierFullError,
 )
+from arbiter.cache.files import FileWriter
 from arbiter.cache.flights import Flight, Flights, Landing
 from arbiter.workload import WorkloadType
 from tests.support.patience import PATIENCE
@@ -144,10 +148,61 @@ def test_a_flight_that_no_thread_can_be_had_for_fails_its_reader_and_nobody_afte
     with file_cache(tmp_path, ram=100, source=source) as cache:
         with monkeypatch.context() as patched:
             patched.setattr(Thread, "start", refused)
-            with pytest.raises(RuntimeError, match="can't start new thread"):
+            with pytest.raises(StoreError, match=rf"^nobody can carry fragment {A.id}: can't start new thread\.$"):
                 cache.open(A)
         cache.open(A, timeout=PATIENCE).release()
         assert source.fetched == Counter({A.id: 1})
+        assert cache.remove(A.id)
+
+
+def test_a_flight_that_a_thread_has_begun_with_goes_on_though_no_other_thread_can_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_over, go_on, has_begun = Event(), Event(), Event()
+    lock = Lock()
+    flights = Flights(lock=lock, parallel=2, on_landing=lambda *_: None)
+    landing = Landing(tier=RAM, content=AccountingStore(RAM).open(A))
+
+    def begin() -> Landing:
+        has_begun.set()
+        return landing
+
+    def dawdle(_: "Future[Landing]") -> None:
+        is_over.set()
+        go_on.wait(PATIENCE)
+
+    def refuse(_: Thread) -> None:
+        go_on.set()
+        assert has_begun.wait(PATIENCE)
+        raise RuntimeError("can't start new thread")
+
+    with lock:
+        first = flights.start(A, into=RAM, is_here=True, job=lambda: landing)
+        first.future.add_done_callback(dawdle)
+    assert is_over.wait(PATIENCE)  # its thread is not free yet, but will be in a moment
+    with lock:
+        monkeypatch.setattr(Thread, "start", refuse)
+        second = flights.start(B, into=RAM, is_here=True, job=begin)
+        assert flights.of(B.id) is second
+    assert second.future.result(PATIENCE) is landing
+    flights.close()
+
+
+@pytest.mark.parametrize("has_landed", [False, True], ids=["before the landing", "after it"])
+def test_who_is_interrupted_while_it_puts_a_fragment_in_leaves_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_landed: bool
+) -> None:
+    def interrupted(future: "Future[Landing]") -> Landing:
+        if has_landed:
+            wait([future], PATIENCE)
+        raise KeyboardInterrupt
+
+    with file_cache(tmp_path, ram=100) as cache:
+        with monkeypatch.context() as patched:
+            patched.setattr(Future, "result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cache.insert(A, content("a"))
+        cache.insert(A, content("a"))  # waits for the one that was left alone
         assert cache.remove(A.id)
 
 
@@ -181,6 +236,40 @@ def test_what_is_on_this_machine_does_not_wait_for_downloads(tmp_path: Path) -> 
         assert not download.done()
         source.gate.set()
         assert download.result(PATIENCE) == content("a")
+
+
+class Dawdling(FileStore):
+    """Begins to take a fragment in when its gate is opened."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, durable=False)
+        self.reached, self.gate = Event(), Event()
+
+    def create(self, fragment: Fragment) -> FileWriter:
+        self.reached.set()
+        assert self.gate.wait(PATIENCE)
+        return super().create(fragment)
+
+
+def test_what_is_on_its_way_down_a_tier_is_not_brought_there_twice(tmp_path: Path) -> None:
+    nvme = Dawdling(tmp_path / "nvme")
+    with (
+        file_cache(tmp_path, ram=100, nvme=1000, stores={NVME: nvme}) as cache,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        cache.insert(A, content("a"))
+        moving = [threads.submit(cache.insert, B, content("b"))]  # which makes room for itself
+        assert nvme.reached.wait(PATIENCE)
+        nvme.reached.clear()
+        moving.append(threads.submit(cache.insert, A, content("a"), tier=NVME))
+        assert not nvme.reached.wait(0.1)
+        nvme.gate.set()
+        for each in moving:
+            each.result(PATIENCE)
+        assert {tier: stats.used for tier, stats in cache.stats().tiers.items()} == {RAM: 100, NVME: 100}
+        assert read(cache) == content("a")
+        cache.clear()
+        assert [stats.used for stats in cache.stats().tiers.values()] == [0, 0]
 
 
 def test_readers_who_want_different_tiers_share_one_download(tmp_path: Path) -> None:
