@@ -4,6 +4,7 @@ Imports the core only.
 """
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -114,11 +115,12 @@ class Allocation:
 
         Raises:
             TypeError: `callback` cannot be called.
+            Internal: there is no thread to call it from.
         """
         function(callback, what="callback")
-        if self._holding.subscribe(callback):
-            self._arbiter.deliver(self._holding)
-        return lambda: self._holding.unsubscribe(callback)
+        listener = partial(callback)  # an object of its own, so that the same callback may be there twice
+        self._arbiter.listen(self._holding, listener)
+        return lambda: self._holding.unsubscribe(listener)
 
     def wait_for_change(self, timeout: float | None = None) -> QualityTarget | None:
         """The newest target as soon as it is another than the one seen last; None where none comes in `timeout` (s).

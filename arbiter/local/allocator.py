@@ -175,8 +175,11 @@ class Allocator:
         self._tell(victim)
 
     def _take_back_orders(self, now: float) -> None:
-        """Who was told to leave for a claim that does not wait any more stays, unless somebody else has its room."""
-        for victim in self._book.in_stage(Stage.LEAVING):
+        """Who was told to leave for a claim that does not wait any more stays, unless somebody else has its room.
+
+        Who was told last to leave, by its priority, may stay first.
+        """
+        for victim in sorted(self._book.in_stage(Stage.LEAVING), key=lambda claim: claim.order):
             heir = self._book.claims.get(victim.leaving_for) if victim.leaving_for else None
             if heir is not None and heir.stage is Stage.GATED:
                 continue

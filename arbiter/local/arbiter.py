@@ -16,7 +16,7 @@ from arbiter.local.allocator import Allocator
 from arbiter.local.claim import Changed, Granted, Notice, QualityTarget, Refused
 from arbiter.local.config import ArbiterConfig
 from arbiter.local.errors import ArbiterError, Internal, ShuttingDown
-from arbiter.local.holding import Holding
+from arbiter.local.holding import Callback, Holding
 from arbiter.local.pulse import Pulse
 from arbiter.local.request import AllocationRequest, AllocationResult
 from arbiter.local.statistics import ArbiterState, ArbiterStats
@@ -103,7 +103,7 @@ class Arbiter:
             ValueError: no such type or priority; or the arguments contradict each other (InvalidDemandError, which says
                 what to write instead).
         """
-        request = AllocationRequest.of(
+        request = AllocationRequest(
             workload_type,
             priority,
             memory_required,
@@ -128,7 +128,7 @@ class Arbiter:
         no_wait: bool = False,
     ) -> Allocation:
         """`request_allocation` that awaits: the event loop goes on meanwhile. Cancelling it gives everything back."""
-        request = AllocationRequest.of(
+        request = AllocationRequest(
             workload_type,
             priority,
             memory_required,
@@ -196,10 +196,16 @@ class Arbiter:
             self._settle()
         return True
 
-    def deliver(self, holding: Holding) -> None:
-        """Have a holder's callbacks called with what they have not had."""
+    def listen(self, holding: Holding, callback: Callback) -> None:
+        """Have a holder's callback called with each change, beginning with the one that nobody has seen yet.
+
+        Raises:
+            Internal: there is no thread to call it from.
+        """
         with self._lock:
-            self._caller.post(holding.deliver)
+            self._caller.start()
+            if holding.subscribe(callback):
+                self._caller.post(holding.deliver)
 
     def is_released(self, allocation: Allocation) -> bool:
         """Whether an allocation has been released."""
@@ -258,8 +264,8 @@ class Arbiter:
 
     def _submit(self, request: AllocationRequest) -> _Ticket:
         if self._failure is not None:
-            raise self._failure
-        instance(AllocationRequest, request, what="request", example='AllocationRequest.of("LlmInference", "Normal")')
+            raise self._failure.with_traceback(None)  # as each raise would add to it for ever
+        instance(AllocationRequest, request, what="request", example='AllocationRequest("LlmInference")')
         now = self._clock()
         uid = self._allocator.submit(request, now)
         patience = request.effective_timeout(self.config)
@@ -282,9 +288,9 @@ class Arbiter:
 
     def _end(self, holder: _Holder) -> None:
         uid = PodUid(holder.allocation.id)
-        del self._holders[uid]
         self._allocator.release(uid)
         holder.holding.finish(ShuttingDown(f"{uid} was released."))
+        del self._holders[uid]  # last, so that who is interrupted may do it again
 
     def _holder(self, allocation: Allocation) -> _Holder | None:
         holder = self._holders.get(PodUid(allocation.id))
@@ -298,7 +304,7 @@ class Arbiter:
     def _settle(self) -> None:
         """Let everything follow, or fail as a whole: half of it would leave somebody waiting for ever."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # as each raise would add to it for ever
         try:
             for notice in self._allocator.settle(self._clock()):
                 self._pass_on(notice)

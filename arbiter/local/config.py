@@ -42,7 +42,8 @@ class ArbiterConfig:
         for name in ("vram_budget", "ram_budget"):
             size(getattr(self, name), what=name)
         for name in ("allocation_timeout", "shrink_grace", "restore_interval"):
-            seconds(getattr(self, name), what=name)
+            object.__setattr__(self, name, seconds(getattr(self, name), what=name))
+        finite(self.restore_interval, what="restore_interval")
         object.__setattr__(self, "policy", one_of(PolicyMode, self.policy))
 
     @classmethod

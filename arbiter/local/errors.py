@@ -8,7 +8,7 @@ The names are the reference coordinator's::
     ├── Preempted              something more important needs the room
     ├── Timeout                waited for as long as it was allowed to; a TimeoutError too
     ├── ShuttingDown           the arbiter is closed, or the allocation is released
-    └── Internal               a defect of Arbiter itself
+    └── Internal               a defect of Arbiter itself, or the system gives it no thread
 """
 
 from arbiter.units import MIB
@@ -58,4 +58,4 @@ class ShuttingDown(ArbiterError):
 
 
 class Internal(ArbiterError):
-    """Arbiter itself has failed; the text says how."""
+    """Arbiter itself cannot go on; the text says why."""

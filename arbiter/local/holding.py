@@ -38,6 +38,13 @@ class Holding:
             self._pulse.fire()
         return is_news and bool(self._callbacks)
 
+    def subscribe(self, callback: Callback) -> bool:
+        """From now on call it with each change; whether there is one that nobody has seen yet."""
+        if not self._callbacks:
+            self._delivered = self.seen
+        self._callbacks.append(callback)
+        return self.target.news != self._delivered.news
+
     def finish(self, error: ArbiterError) -> None:
         """Nothing changes any more, and this is why."""
         self.over = error
@@ -50,14 +57,6 @@ class Holding:
         with self._lock:
             self.seen = self.target
             return self.target
-
-    def subscribe(self, callback: Callback) -> bool:
-        """From now on call it with each change; whether there is one that nobody has seen yet."""
-        with self._lock:
-            if not self._callbacks:
-                self._delivered = self.seen
-            self._callbacks.append(callback)
-            return self.target.news != self._delivered.news
 
     def unsubscribe(self, callback: Callback) -> None:
         """Call it no more."""
@@ -97,7 +96,7 @@ class Holding:
 
     def _has_news(self, after: QualityTarget) -> bool:
         if self.over is not None:
-            raise self.over
+            raise self.over.with_traceback(None)  # many may ask, often: what each adds to it would stay for ever
         if self.target.preempted_by is not None:
             raise Preempted(victim=self._name, by=self.target.preempted_by)
         return self.target.news != after.news

@@ -25,7 +25,7 @@ _BASE_TIMEOUT = ArbiterConfig().allocation_timeout
 _PAIR = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class AllocationRequest:
     """What somebody asks an Arbiter for; sizes in bytes, qualities 0..1, times in seconds.
 
@@ -39,19 +39,18 @@ class AllocationRequest:
     """
 
     workload_type: WorkloadType
-    memory_required: int | None = None
-    priority: Priority = Priority.NORMAL
-    minimum_memory: int | None = None
-    minimum_quality: float | None = None
-    levels: tuple[tuple[float, int], ...] = ()
-    timeout: float | None = None
-    no_wait: bool = False
+    priority: Priority
+    memory_required: int | None
+    minimum_memory: int | None
+    minimum_quality: float | None
+    levels: tuple[tuple[float, int], ...]
+    timeout: float | None
+    no_wait: bool
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         workload_type: WorkloadType | str,
-        priority: Priority | str,
+        priority: Priority | str = Priority.NORMAL,
         memory_required: int | None = None,
         *,
         minimum_memory: int | None = None,
@@ -59,26 +58,19 @@ class AllocationRequest:
         levels: Iterable[tuple[float, int]] = (),
         timeout: float | None = None,
         no_wait: bool = False,
-    ) -> "AllocationRequest":
-        """As people write it."""
-        return cls(
-            workload_type=one_of(WorkloadType, workload_type),
-            priority=one_of(Priority, priority),
-            memory_required=memory_required,
-            minimum_memory=minimum_memory,
-            minimum_quality=minimum_quality,
-            levels=tuple(levels),
-            timeout=timeout,
-            no_wait=no_wait,
-        )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "workload_type", one_of(WorkloadType, self.workload_type))
-        object.__setattr__(self, "priority", one_of(Priority, self.priority))
-        object.__setattr__(self, "levels", tuple(_level(level) for level in self.levels))
-        for name, check in _CHECKED:
-            if getattr(self, name) is not None:
-                check(getattr(self, name), what=name)
+    ) -> None:
+        checked = {
+            "workload_type": one_of(WorkloadType, workload_type),
+            "priority": one_of(Priority, priority),
+            "memory_required": None if memory_required is None else size(memory_required, what="memory_required"),
+            "minimum_memory": None if minimum_memory is None else size(minimum_memory, what="minimum_memory"),
+            "minimum_quality": None if minimum_quality is None else finite(minimum_quality, what="minimum_quality"),
+            "levels": _levels(levels),
+            "timeout": None if timeout is None else seconds(timeout, what="timeout"),
+            "no_wait": no_wait,
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def is_rigid(self) -> bool:
@@ -98,7 +90,10 @@ class AllocationRequest:
         return usual if self.timeout is None else self.timeout
 
 
-_CHECKED = (("memory_required", size), ("minimum_memory", size), ("minimum_quality", finite), ("timeout", seconds))
+def _levels(told: object) -> tuple[tuple[float, int], ...]:
+    if not isinstance(told, Iterable):
+        raise ValueError(f"levels should be pairs of quality and bytes, such as [(0.5, 3 * GIB)], not {told!r}.")
+    return tuple(_level(level) for level in told)
 
 
 def _level(told: object) -> tuple[float, int]:

@@ -3,18 +3,21 @@
 Imports the core only. Two, because a callback may take as long as it likes, and no deadline waits for it.
 """
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 
 from arbiter.arguments import LONGEST_WAIT
+from arbiter.local.errors import Internal
+
+_log = logging.getLogger(__name__)
 
 Job = Callable[[], None]
 
 
 class _Worker(ABC):
-    """A thread that starts when there is first something to do, and ends with `stop` or with the process."""
+    """A thread that runs from `start` until `stop`, or as long as the process."""
 
     def __init__(self, lock: threading.Lock, *, name: str) -> None:
         self._lock = lock
@@ -23,19 +26,26 @@ class _Worker(ABC):
         self._thread: threading.Thread | None = None
         self._is_stopped = False
 
+    def start(self) -> None:
+        """Begin, with the lock held, unless it has begun or is over.
+
+        Raises:
+            Internal: the system has no thread to give.
+        """
+        if self._is_stopped or self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise Internal(f"the arbiter needs a thread, and the system gives none: {error}.") from error
+        self._thread = thread
+
     def stop(self) -> threading.Thread | None:
         """Finish, with the lock held; the thread to join, without the lock."""
         self._is_stopped = True
         self._condition.notify_all()
         return None if self._thread is threading.current_thread() else self._thread
-
-    def _notify(self) -> None:
-        if self._is_stopped:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        self._condition.notify_all()
 
     def _run(self) -> None:
         with self._lock:
@@ -61,7 +71,12 @@ class Alarm(_Worker):
         is_earlier = deadline is not None and (self._deadline is None or deadline < self._deadline)
         self._deadline = deadline
         if is_earlier:
-            self._notify()
+            self._condition.notify_all()
+        if deadline is not None:
+            try:
+                self.start()
+            except Internal:
+                _log.warning("what is due waits until somebody calls the arbiter again", exc_info=True)
 
     def _step(self) -> None:
         left = None if self._deadline is None else self._deadline - self._clock()
@@ -76,18 +91,19 @@ class Caller(_Worker):
 
     def __init__(self, lock: threading.Lock) -> None:
         super().__init__(lock, name="arbiter-callbacks")
-        self._jobs: deque[Job] = deque()
+        self._jobs: dict[Job, None] = {}
 
     def post(self, job: Job) -> None:
-        """With the lock held: run it soon, after those posted before."""
-        self._jobs.append(job)
-        self._notify()
+        """With the lock held: run it soon, after those posted before; once, however often it was posted until then."""
+        self._jobs[job] = None
+        self._condition.notify_all()
 
     def _step(self) -> None:
         if not self._jobs:
             self._condition.wait()
             return
-        job = self._jobs.popleft()
+        job = next(iter(self._jobs))
+        del self._jobs[job]
         self._lock.release()
         try:
             job()

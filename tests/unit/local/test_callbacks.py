@@ -16,7 +16,8 @@ from arbiter.local.allocation import Allocation
 from arbiter.local.arbiter import Arbiter
 from arbiter.local.claim import QualityTarget
 from arbiter.local.config import ArbiterConfig
-from arbiter.local.errors import ShuttingDown
+from arbiter.local.errors import Internal, ShuttingDown
+from arbiter.local.worker import Caller
 from arbiter.units import GIB
 from tests.support.patience import PATIENCE
 from tests.unit.local.desk import IMAGE, LLM
@@ -49,6 +50,69 @@ def test_a_callback_is_a_function(arbiter: Arbiter) -> None:
     wrong: Any = nothing
     with pytest.raises(TypeError, match=r"^callback should be a function, such as allocation.acknowledge, not None\.$"):
         chat.on_change(wrong)
+
+
+def test_a_callback_that_is_there_twice_is_called_twice_and_taken_off_one_at_a_time(arbiter: Arbiter) -> None:
+    chat, called = arbiter.request_allocation(LLM, "Normal", 8 * GIB), threading.Semaphore(0)
+
+    def count(_: QualityTarget) -> None:
+        called.release()
+
+    stop, _ = chat.on_change(count), chat.on_change(count)
+    posters = arbiter.request_allocation(IMAGE, "Normal", GIB)
+    assert [called.acquire(timeout=PATIENCE) for _ in range(2)] == [True, True]
+    stop()
+    stop()
+    posters.release()
+    assert called.acquire(timeout=PATIENCE)
+    arbiter.close()
+    assert not called.acquire(blocking=False)
+
+
+def test_what_is_posted_again_and_again_while_another_job_runs_is_run_once() -> None:
+    lock, is_busy, go_on, is_through = threading.Lock(), threading.Event(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def dawdle() -> None:
+        is_busy.set()
+        go_on.wait(PATIENCE)
+
+    def work() -> None:
+        ran.append("work")
+
+    caller = Caller(lock)
+    with lock:
+        caller.start()
+        caller.post(dawdle)
+    assert is_busy.wait(PATIENCE)
+    with lock:
+        for job in (work, work, work, is_through.set):
+            caller.post(job)
+    go_on.set()
+    assert is_through.wait(PATIENCE)
+    assert ran == ["work"]
+    with lock:
+        thread = caller.stop()
+    assert thread is not None
+    thread.join(PATIENCE)
+
+
+def test_who_cannot_be_called_for_want_of_a_thread_is_told_and_may_ask_again(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat, is_told = arbiter.request_allocation(LLM, "Normal", 8 * GIB), threading.Event()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Internal, match=r"needs a thread, and the system gives none: can't start new thread\."):
+            chat.on_change(lambda _: is_told.set())
+        arbiter.request_allocation(IMAGE, "Normal", GIB).release()
+    chat.on_change(lambda _: is_told.set())
+    arbiter.request_allocation(IMAGE, "Normal", GIB)
+    assert is_told.wait(PATIENCE)
 
 
 def test_deadlines_do_not_wait_for_a_slow_callback() -> None:

@@ -211,6 +211,10 @@ ASKED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
         {"levels": [(0.5, 0.5)]},
         "the size of a level should be a whole number of bytes, such as 8 * GIB, not 0.5.",
     ),
+    "levels that are no list": (
+        {"levels": 5},
+        "levels should be pairs of quality and bytes, such as [(0.5, 3 * GIB)], not 5.",
+    ),
     "no such type": (
         {"workload_type": "Llm"},
         '"Llm" is no WorkloadType; write one of LlmInference, ImageGeneration, VideoGeneration.',
@@ -225,10 +229,12 @@ def test_what_nobody_could_have_is_refused_before_it_is_asked_for(arguments: dic
 
 
 def test_a_request_takes_names_and_lists_as_people_write_them() -> None:
-    written: Any = {"workload_type": "LlmInference", "priority": "UserFacing", "levels": [[0.5, GIB]]}
-    assert AllocationRequest(**written) == AllocationRequest(
-        workload_type=LLM, priority=Priority.HIGH, levels=((0.5, GIB),)
-    )
+    written = AllocationRequest("LlmInference", "UserFacing", levels=[(0.5, GIB)])
+    assert written == AllocationRequest(workload_type=LLM, priority=Priority.HIGH, levels=((0.5, GIB),))
+
+
+def test_a_time_that_no_float_can_hold_is_endless() -> None:
+    assert AllocationRequest(LLM, timeout=10**400).timeout == math.inf
 
 
 CONFIGURED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
@@ -237,6 +243,7 @@ CONFIGURED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
         "vram_budget should be a whole number of bytes, such as 8 * GIB, not 0.5.",
     ),
     "a time in words": ({"shrink_grace": "30s"}, "shrink_grace should be 0 seconds or more, not '30s'."),
+    "grows that never come again": ({"restore_interval": math.inf}, "restore_interval should be a number, not inf."),
     "a quality in words": ({"llm_min_quality": "x"}, "llm_min_quality should be a number from 0 to 1, not 'x'."),
     "no such policy": (
         {"policy": "Fair"},

@@ -185,6 +185,14 @@ def test_who_should_leave_has_to_as_long_as_somebody_else_counts_on_its_room() -
     assert leavers(desk.after(15)) == []
 
 
+def test_of_those_who_should_leave_the_most_important_may_stay_first() -> None:
+    desk = Desk(12).ask("batch", 6, priority="Background").ask("main", 6, priority="Low")
+    assert leavers(desk.ask("chat", 7, priority="High", timeout=5)) == ["batch", "main"]
+    desk.ask("posters", 4, kind=IMAGE, priority="High", timeout=100).after(5)
+    assert (leavers(desk), desk.waits("posters")) == (["batch"], True)
+    assert desk.release("batch").holds("posters")
+
+
 def test_who_should_leave_may_stay_where_the_request_came_in_without_its_room() -> None:
     desk = Desk(12).ask("chat", 6, priority="High").ask("batch", 5, priority="Background")
     desk.ask("urgent", 4, priority="Critical")
