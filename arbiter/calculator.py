@@ -7,7 +7,7 @@ for the decimals that went in; the tables are those of infernum-arbiter 0.2.0-rc
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from arbiter.arguments import clamped
+from arbiter.arguments import clamped, one_of
 from arbiter.formula import calculated_quality
 from arbiter.piecewise import Piecewise
 from arbiter.workload import MemoryPressure, Priority, WorkloadType
@@ -100,12 +100,15 @@ class QualityCalculator:
     llm_min_quality: float = 0.4
     diffusion_min_quality: float = 0.3
 
-    def calculate(self, workload_type: WorkloadType, priority: Priority, pressure: float) -> float:
+    def calculate(self, workload_type: WorkloadType | str, priority: Priority | str, pressure: float) -> float:
         """Budget target x (1 - 0.5 x pressure) x the priority's factor, at least the minimum, then at most 1.
 
         `pressure` is the share of memory in use, held to 0..1.
+
+        Raises:
+            ValueError: there is no such type or priority, or `pressure` is no number.
         """
-        return value_at(self.curve(workload_type, priority), pressure)
+        return value_at(self.curve(one_of(WorkloadType, workload_type), one_of(Priority, priority)), pressure)
 
     def curve(self, workload_type: WorkloadType, priority: Priority) -> Piecewise:
         """`calculate` over all pressures, exact."""

@@ -66,14 +66,18 @@ class Coordinator:
 
     config: CoordinatorConfig = CoordinatorConfig()
 
-    def calculate_quality(self, workload_type: WorkloadType, priority: Priority, pressure: float) -> float:
+    def calculate_quality(self, workload_type: WorkloadType | str, priority: Priority | str, pressure: float) -> float:
         """The quality (0..1) of one workload at `pressure` (share of memory in use, held to 0..1).
 
         The calculator's answer for the default budget, then the policy's, then held to the type's minimum and 1.
+
+        Raises:
+            ValueError: there is no such type or priority, or `pressure` is no number.
         """
-        calculator = self._calculator
-        coordinated = coordinated_quality(calculator.curve(workload_type, priority), workload_type, self._policy)
-        return value_at(coordinated.clamp(calculator.minimum(workload_type), Fraction(1)), pressure)
+        kind, calculator = one_of(WorkloadType, workload_type), self._calculator
+        calculated = calculator.curve(kind, one_of(Priority, priority))
+        coordinated = coordinated_quality(calculated, kind, self._policy)
+        return value_at(coordinated.clamp(calculator.minimum(kind), Fraction(1)), pressure)
 
     def suggest_rebalance(self, llm_active: int, diffusion_active: int, pressure: float) -> QualitySuggestion:
         """Qualities for both systems with so many workloads active: full for both unless both are."""

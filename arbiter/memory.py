@@ -7,6 +7,7 @@ business of those who use it.
 import threading
 from dataclasses import dataclass, replace
 
+from arbiter import arguments
 from arbiter.workload import MemoryPressure
 
 
@@ -44,13 +45,15 @@ class MemoryStats:
 
 
 class GpuMemoryTracker:
-    """Counts allocations against a capacity in bytes. Check and reservation are one step, whoever else asks."""
+    """Counts allocations against a capacity in bytes. Check and reservation are one step, whoever else asks.
+
+    Raises:
+        ValueError: `capacity` is no whole number, or below 0.
+    """
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 0:
-            raise ValueError(f"capacity should be 0 bytes or more, not {capacity}")
         self._lock = threading.Lock()
-        self._stats = MemoryStats(capacity=capacity)
+        self._stats = MemoryStats(capacity=arguments.size(capacity, what="capacity"))
 
     @property
     def stats(self) -> MemoryStats:
@@ -61,7 +64,7 @@ class GpuMemoryTracker:
         """Takes `size` bytes and answers True; or changes nothing and answers False where they do not fit.
 
         Raises:
-            ValueError: `size` is below 1.
+            ValueError: `size` is no whole number, or below 1.
         """
         _check(size)
         with self._lock:
@@ -84,7 +87,7 @@ class GpuMemoryTracker:
         """Gives `size` bytes back and answers True; or changes nothing and answers False where so many are not in use.
 
         Raises:
-            ValueError: `size` is below 1.
+            ValueError: `size` is no whole number, or below 1.
         """
         _check(size)
         with self._lock:
@@ -102,5 +105,5 @@ class GpuMemoryTracker:
 
 
 def _check(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"size should be 1 byte or more, not {size}")
+    if not arguments.size(size, what="size"):
+        raise ValueError(f"size should be 1 byte or more, not {size}.")

@@ -58,8 +58,3 @@ class GpuDetectionResult:
     method: DetectionMethod
     gpus: tuple[GpuInfo, ...] = ()
     problems: tuple[str, ...] = ()
-
-    @property
-    def vram_total(self) -> int:
-        """Bytes of all GPUs together."""
-        return sum(gpu.vram_total for gpu in self.gpus)

@@ -18,6 +18,7 @@ from arbiter_cli.traces import NODE_LIST, node_list_beside, read_nodes, read_pod
 _MOST_SEEDS = 1000
 _FURTHEST = 1000
 _MOST_JOBS = 256
+_LONGEST = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def _rules(text: str) -> tuple[Rule, ...]:
 
 def _floor(text: str) -> Fraction:
     try:
-        floor = Fraction(text)
+        floor = Fraction(0 if "e" in text.lower() else text)  # an exponent may have no end
     except (ValueError, ZeroDivisionError):
         floor = Fraction(0)
     if not 0 < floor <= 1:
@@ -81,7 +82,7 @@ def _floor(text: str) -> Fraction:
 
 def _count(most: int) -> Callable[[str], int]:
     def count(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        if not (text.isascii() and text.isdigit() and len(text) < _LONGEST and 1 <= int(text) <= most):
             raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1 to {most}')
         return int(text)
 

@@ -18,6 +18,7 @@ NODE_LIST = "*node_list*.csv*"
 """The name of a file of nodes."""
 
 _LARGEST = 10**9
+_LONGEST = 20
 _MOST_GPUS = 64
 
 _Entry = TypeVar("_Entry")
@@ -117,6 +118,6 @@ def _word(row: Mapping[str, str], column: str) -> str:
 
 def _number(row: Mapping[str, str], column: str, *, most: int = _LARGEST) -> int:
     text = _word(row, column)
-    if not (text.isascii() and text.isdigit() and int(text[:20]) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST and int(text) <= most):
         raise MistakeError(f'{column} "{text}" is no whole number from 0 to {most}')
     return int(text)

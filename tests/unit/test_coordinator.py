@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from arbiter.calculator import QualityCalculator
 from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
 from arbiter.curves import quality_curve
 from arbiter.demand import Demand
@@ -127,3 +128,11 @@ def test_a_name_that_no_policy_has_is_refused() -> None:
     name: Any = "Fair"
     with pytest.raises(ValueError, match=r'^"Fair" is no PolicyMode; write one of Adaptive, LlmFirst,'):
         CoordinatorConfig(policy=name)
+
+
+def test_types_and_priorities_may_be_named() -> None:
+    by_name = Coordinator().calculate_quality("LlmInference", "UserFacing", 0.5)
+    assert by_name == Coordinator().calculate_quality(WorkloadType.LLM_INFERENCE, Priority.HIGH, 0.5)
+    assert QualityCalculator().calculate("ImageGeneration", "Low", 0.5) == 0.6
+    with pytest.raises(ValueError, match=r'^"Llm" is no WorkloadType; write one of'):
+        Coordinator().calculate_quality("Llm", "High", 0.5)

@@ -146,6 +146,10 @@ REFUSED = {
         HEADER + "p,1000,1024,one,1000,\n",
         '{trace}, line 2: num_gpu "one" is no whole number from 0 to 64.',
     ),
+    "a number behind many noughts": (
+        HEADER + "p,1000,1024,000000000000000000000065,1000,\n",
+        '{trace}, line 2: num_gpu "000000000000000000000065" is no whole number from 0 to 64.',
+    ),
     "a negative number": (
         HEADER + "p,-1,1024,1,1000,\n",
         '{trace}, line 2: cpu_milli "-1" is no whole number from 0 to 1000000000.',
@@ -213,6 +217,11 @@ def test_files_that_are_none_are_a_sentence(trace: Trace, tmp_path: Path, capsys
             '--elastic: "0.3333" is finer than thousandths; write three decimals, such as 0.333',
         ),
         (["--elastic", "1/3"], '--elastic: "1/3" is finer than thousandths; write three decimals, such as 0.333'),
+        (
+            ["--elastic", "1e-999999999"],
+            '--elastic: "1e-999999999" is no part of a size; write a number above 0 up to 1, such as 0.6',
+        ),
+        (["--seeds", "00000001999"], '--seeds: "00000001999" is no whole number from 1 to 1000'),
         (["--seeds", "0"], '--seeds: "0" is no whole number from 1 to 1000'),
         (["--placement", "ours,worst"], '--placement: "worst" is unknown; write one of ours, fgd, best-fit, random'),
     ],

@@ -15,7 +15,7 @@ from arbiter.detection.apple import by_system_profiler
 from arbiter.detection.command import Ask, ToolError
 from arbiter.detection.intel import by_xpu_smi
 from arbiter.detection.nvidia import by_nvidia_smi, by_nvml
-from arbiter.units import GIB, MIB
+from arbiter.units import GIB
 from tests.unit.detection import test_amd, test_intel, test_nvidia
 from tests.unit.detection.conftest import Machine
 
@@ -36,7 +36,6 @@ def test_the_first_vendor_that_has_a_gpu_is_answered(machine: Machine) -> None:
     machine.tool("rocm-smi", {ROCM: RADEON})
     found = GpuDetector(timeout=60.0).detect()
     assert found == GpuDetectionResult(method=DetectionMethod.NVIDIA_SMI, gpus=(test_nvidia.H100, test_nvidia.TESLA))
-    assert found.vram_total == (81559 + 15360) * MIB
 
 
 def test_a_tool_that_does_not_answer_is_told_and_the_next_one_asked(machine: Machine) -> None:
