@@ -80,6 +80,7 @@ class PodAdmission:
         namespace = pod.metadata.namespace
         if _OBJECT_NAME.fullmatch(name) is None:
             return Named(name=name, found=None, others=await self._others(namespace))
+        found: GpuAllocation | None
         try:
             found = await self._client.get(GPU_ALLOCATIONS, name, namespace=namespace, within=LOOKUP_SECONDS)
         except NotFound:
