@@ -106,6 +106,7 @@ class Engine:
     async def run(self) -> None:
         """Reconciles for ever. Beginning anew, it looks at everything: a look that was broken off left no mark."""
         self._cluster.mark_everything()
+        self._evictor.forget_everything()
         self._forget_gone()
         self._look_at_unused()
         try:

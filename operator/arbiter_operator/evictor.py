@@ -62,6 +62,11 @@ class Evictor:
         """A node is gone."""
         self._since.pop(node, None)
 
+    def forget_everything(self) -> None:
+        """Nobody looked for a while: what was in trouble may have been well meanwhile."""
+        self._since.clear()
+        self._spared.clear()
+
     async def _evict(self, eviction: Eviction) -> None:
         pod = eviction.pod
         try:

@@ -37,6 +37,7 @@ class Api:
         self.hanging: set[str] = set()
         self.failing: set[str] = set()
         self.under_way: list[str] = []
+        self.evicted: list[str] = []
 
     def apply(self, name: str, *, node: str, **more: Any) -> None:
         """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
@@ -56,10 +57,11 @@ class Api:
         }
         self._cluster.pod_applied(codec.decode(json.dumps(body).encode(), Pod))
 
-    def report(self, node: str, *, gib: int = 12) -> None:
+    def report(self, node: str, *, gib: int = 12, healthy: bool = True) -> None:
         """What the node's agent says."""
-        body = {"metadata": {"name": node}, "status": report(usable=(gib * GIB,))}
-        self._cluster.report_applied(GpuNode.model_validate(body))
+        status = report(usable=(gib * GIB,)).model_dump(by_alias=True)
+        status["gpus"][0]["healthy"] = healthy
+        self._cluster.report_applied(GpuNode.model_validate({"metadata": {"name": node}, "status": status}))
 
     async def annotate(self, pod: GpuPod, annotations: Mapping[str, str]) -> Pod:
         """As the writer does."""
@@ -80,6 +82,11 @@ class Api:
             before, annotations={**before.annotations, **annotations}, resource_version=str(next(self._versions))
         )
         return msgspec.structs.replace(known.raw, metadata=after)
+
+    async def evict(self, pod: GpuPod, *, dry_run: bool) -> None:
+        """As the writer does."""
+        assert not dry_run
+        self.evicted.append(pod.name)
 
 
 class Silence:
@@ -226,5 +233,28 @@ def test_who_leads_no_longer_writes_nothing_and_who_leads_again_writes_what_is_m
         await asyncio.sleep(1)
         leading.cancel()
         assert sorted(at.api.told) == [("failed", "0.600"), ("late", "0.600"), ("stuck", "1.000")]
+
+    virtual_time.run(story())
+
+
+def test_who_leads_again_gives_everybody_their_time_anew() -> None:
+    async def story() -> None:
+        at = Scene()
+        leading = at.lead()
+        at.api.apply("chat", node="one")
+        at.api.report("one", healthy=False)
+        await at.passes(50)
+        leading.cancel()
+
+        at.api.report("one")
+        await at.passes(HOUR)
+        at.api.report("one", healthy=False)
+        leading = at.lead()
+        await at.passes(50)
+        assert at.api.evicted == [], "the GPU was well for an hour, and has been lost for less than a minute"
+        at.time_of_day += 20
+        await at.passes(20)
+        assert at.api.evicted == ["chat"]
+        leading.cancel()
 
     virtual_time.run(story())
