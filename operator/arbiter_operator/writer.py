@@ -1,11 +1,12 @@
-"""The operator's writes: patches of pods' annotations and of status, with a bound on how many are under way.
+"""The operator's writes: patches of pods' annotations and of status, evictions; a bound on how many are under way.
 
 What is gone, or was changed meanwhile, is no error here: the watch tells of it and everything is decided anew.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.resources import PODS, Resource
-from arbiter_kube.client import Conflict, KubeClient, NotFound
+from arbiter_kube.client import Conflict, KubeClient, NotFound, NotLeadingError
 
 T = TypeVar("T")
 
@@ -25,15 +26,17 @@ _log = logging.getLogger(__name__)
 class Writer:
     """Raises KubeError where the API server cannot be reached or refuses; the caller tries again later."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, may_write: Callable[[], bool]) -> None:
+        """`may_write` says whether this replica leads at this very moment."""
         self._client = client
+        self._may_write = may_write
         self._under_way = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def annotate(self, pod: GpuPod, annotations: Mapping[str, str]) -> Pod | None:
         """The pod with these annotations; None where it is gone."""
         # The UID keeps a namesake that was made meanwhile from getting them.
         body = {"metadata": {"uid": pod.uid, "annotations": annotations}}
-        async with self._under_way:
+        async with self._turn():
             try:
                 return await self._client.patch(PODS, pod.name, body, namespace=pod.namespace)
             except (NotFound, Conflict) as error:
@@ -46,7 +49,7 @@ class Writer:
         Raises:
             TooManyRequests: a PodDisruptionBudget protects it now.
         """
-        async with self._under_way:
+        async with self._turn():
             try:
                 await self._client.evict(ObjectKey(pod.namespace, pod.name), uid=pod.uid, dry_run=dry_run)
             except (NotFound, Conflict) as error:
@@ -55,7 +58,7 @@ class Writer:
     async def status(self, resource: Resource[T], key: ObjectKey, status: BaseModel) -> T | None:
         """The object with this status; None where it is gone."""
         body = {"status": _whole(status)}
-        async with self._under_way:
+        async with self._turn():
             try:
                 return await self._client.patch(
                     resource, key.name, body, namespace=key.namespace or None, subresource="status"
@@ -63,6 +66,21 @@ class Writer:
             except (NotFound, Conflict) as error:
                 _log.info("object gone before its status object=%s error=%s", key, error)
                 return None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the writes under way.
+
+        A process that stood still (a paused machine, no CPU) goes on with what it had decided, before anybody has
+        cancelled it; another replica may lead by then. So whether we lead is asked last of all.
+
+        Raises:
+            NotLeadingError: we do not.
+        """
+        async with self._under_way:
+            if not self._may_write():
+                raise NotLeadingError("nothing is written: this replica does not lead")
+            yield
 
 
 def _whole(status: BaseModel) -> dict[str, Any]:

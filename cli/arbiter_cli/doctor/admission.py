@@ -12,6 +12,7 @@ from arbiter_operator.admission.classes import PREEMPTION_POLICY, priority_class
 
 ADMISSION_POLICIES = (
     "arbiter-annotations",
+    "arbiter-revisions",
     "arbiter-gpunodes",
     "arbiter-pod-priorities",
     "arbiter-allocation-priorities",

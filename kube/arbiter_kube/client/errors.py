@@ -3,6 +3,7 @@
     KubeError
     ├── Unreachable        no answer: refused, reset, timed out, not HTTP
     ├── UnreadableError    an answer that is not the object it should be
+    ├── NotLeadingError    nothing was sent: another replica may lead by now
     └── ApiError           the API server's own refusal, with its status and reason
         ├── NotFound 404, Conflict 409, Gone 410, Invalid 422, Forbidden 403, TooManyRequests 429
 
@@ -28,6 +29,10 @@ class Unreachable(KubeError):  # noqa: N818 - the field's word for it
 
 class UnreadableError(KubeError):
     """The answer is not the object that it should be."""
+
+
+class NotLeadingError(KubeError):
+    """Nothing was sent, since this process does not lead, or no longer."""
 
 
 class ApiError(KubeError):

@@ -12,6 +12,8 @@ from hack.cluster.controlplane import ControlPlane
 from hack.cluster.paths import REPOSITORY
 from tests.component.operator.support import Operator, Site
 
+_WEBHOOK = "MutatingWebhookConfiguration"
+
 
 @pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
@@ -25,9 +27,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 @pytest.fixture(scope="package")
 def running_operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    objects = [one for one in outside_pods() if one["kind"] != "CustomResourceDefinition"]
-    admission = [one for one in objects if one["apiVersion"].startswith("admissionregistration")]
-    apply(control_plane, [one for one in objects if one not in admission])
+    made_later = ("CustomResourceDefinition", _WEBHOOK)
+    apply(control_plane, [one for one in outside_pods() if one["kind"] not in made_later])
     serving = control_plane.authority.issue("webhook", common_name="webhook", hosts=("127.0.0.1",))
     operator = Operator(
         control_plane.service_account_kubeconfig("arbiter-system", "arbiter-operator"),
@@ -36,10 +37,16 @@ def running_operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempP
         log=tmp_path_factory.mktemp("operator") / "log",
     )
     operator.start()
-    url, authority = f"https://{operator.webhook}/pods", control_plane.authority.certificate
-    apply(control_plane, with_webhook_at(url, admission, authority=authority))
+    call_webhook_of(operator, control_plane)
     yield operator
     assert operator.stop() == 0
+
+
+def call_webhook_of(operator: Operator, control_plane: ControlPlane) -> None:
+    """Has the API server ask this replica about pods."""
+    webhook = [one for one in outside_pods() if one["kind"] == _WEBHOOK]
+    url, authority = f"https://{operator.webhook}/pods", control_plane.authority.certificate
+    apply(control_plane, with_webhook_at(url, webhook, authority=authority))
 
 
 def apply(control_plane: ControlPlane, objects: list[Object]) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -52,11 +54,21 @@ def free_port() -> int:
 class Operator:
     """`arbiter operator` as a process of its own; it may be killed and started again on the same ports."""
 
-    def __init__(self, kubeconfig: Path, *, certificate: Path, key: Path, log: Path, lease_duration: int = 2) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        *,
+        certificate: Path,
+        key: Path,
+        log: Path,
+        lease_duration: int = 2,
+        namespace: str = "arbiter-system",
+    ) -> None:
+        """`namespace` is that of its lease."""
         self.webhook = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self.log = log
-        self._replica = partial(Operator, kubeconfig, certificate=certificate, key=key)
+        self._replica = partial(Operator, kubeconfig, certificate=certificate, key=key, lease_duration=lease_duration)
         self._flags = (
             *("--kubeconfig", str(kubeconfig)),
             *("--health-bind", self.health),
@@ -64,12 +76,13 @@ class Operator:
             *("--webhook-cert", str(certificate)),
             *("--webhook-key", str(key)),
             *("--lease-duration", str(lease_duration)),
+            *("--namespace", namespace),
         )
         self._process: Program | None = None
 
-    def replica(self, log: Path) -> "Operator":
-        """Another one like it, not started."""
-        return self._replica(log=log)
+    def replica(self, log: Path, *, namespace: str = "arbiter-system") -> "Operator":
+        """Another one like it, not started; with a lease in another namespace it leads beside the first."""
+        return self._replica(log=log, namespace=namespace)
 
     def start(self) -> None:
         self._process = Program("operator", *self._flags, log=self.log)
@@ -93,11 +106,11 @@ class Operator:
         async with aiohttp.ClientSession() as session:
             await eventually(look, "readiness of the operator", log=self.log)
 
-    async def logs(self, text: str) -> None:
-        """Returns once its log has this text."""
+    async def logs(self, text: str, *, times: int = 1) -> None:
+        """Returns once its log has this text so many times."""
 
         async def look() -> bool | None:
-            return True if text in self.log.read_text() else None
+            return True if self.log.read_text().count(text) >= times else None
 
         await eventually(look, f"line with {text!r}", log=self.log)
 
@@ -105,6 +118,13 @@ class Operator:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def pause(self) -> None:
+        """It stands still; what it is sent meanwhile waits for it."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> int:
         """Asks it to end, and returns its exit code."""

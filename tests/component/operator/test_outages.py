@@ -1,4 +1,6 @@
-from pathlib import Path
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -6,7 +8,7 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, PODS, QUALITY_POLICIES
 from arbiter_kube.client import ApiError
-from tests.component.operator.support import Operator, Site
+from tests.component.operator.support import Operator, Site, eventually
 
 LLM = {"workloadType": "LlmInference", "vram": {"full": "10Gi", "floor": "4Gi"}}
 
@@ -66,27 +68,6 @@ async def test_while_it_is_down_only_pods_that_ask_for_memory_are_refused(site: 
     assert (await site.add_pod(ObjectKey("down", "ours"), workload_type="LlmInference")).uid
 
 
-async def test_a_second_replica_is_ready_and_follows_a_leader_that_was_killed(
-    site: Site, operator: Operator, tmp_path: Path
-) -> None:
-    site.add_namespace("replicas")
-    second = operator.replica(tmp_path / "log")
-    second.start()
-    await second.ready()
-    pods = [await site.add_pod(ObjectKey("replicas", f"chat-{i}"), workload_type="LlmInference") for i in range(2)]
-    async with site.node("replicas-1", usable=24576) as node:
-        await site.bind(pods[0], node)
-        await site.told(pods[0].key, "1.000")
-        operator.kill()
-        await site.bind(pods[1], node)
-        await site.told(pods[1].key, "1.000")
-        operator.start()
-        await operator.ready()
-        assert second.stop() == 0
-        for pod in pods:
-            await site.end(pod)
-
-
 async def test_it_goes_on_after_the_api_server_was_away(site: Site, operator: Operator) -> None:
     site.add_namespace("away")
     site.control_plane.stop_apiserver()
@@ -119,6 +100,71 @@ async def test_an_edit_reaches_running_pods_where_the_floor_still_fits(site: Sit
         needed = await site.condition(key, "RestartNeeded", "True")
         assert needed == "edited-0 reserved 4Gi, floor 6Gi is asked for; restart to apply"
         await site.end(pod)
+
+
+async def test_pods_outlive_their_allocation_and_heed_one_that_is_made_anew_under_its_name(
+    site: Site, operator: Operator
+) -> None:
+    site.add_namespace("anew")
+    key, first, second = (ObjectKey("anew", name) for name in ("chat", "chat-0", "chat-1"))
+    await site.add_allocation(key, **LLM)
+    async with site.node("anew-1", usable=12288) as node:
+        for pod in (first, second):
+            await site.bind(await site.add_pod(pod, allocation="chat"), node)
+        await site.told(first, "0.600")
+        await site.admin.delete(GPU_ALLOCATIONS, key.name, namespace=key.namespace)
+        await site.end(await site.pod(second))
+        alone = await site.told(first, "1.000")
+        assert alone.metadata.annotations[a.VRAM_TARGET] == "10240Mi"
+
+        await site.add_allocation(key, workloadType="LlmInference", vram={"full": "8Gi", "floor": "4Gi"})
+        await site.allocation(key, pods="0/1", quality=1.0)
+
+        async def smaller() -> bool | None:
+            return True if (await site.annotated(first, a.VRAM_TARGET)) == "8192Mi" else None
+
+        await eventually(smaller, "target of the new allocation")
+        await site.end(await site.pod(first))
+
+
+async def test_it_writes_targets_and_status_and_leaves_no_other_trace(site: Site, operator: Operator) -> None:
+    site.add_namespace("traces")
+    key, first = ObjectKey("traces", "chat"), ObjectKey("traces", "chat-0")
+    await site.add_allocation(key, **LLM)
+    async with site.node("traces-1", usable=12288) as node:
+        await site.bind(await site.add_pod(first, allocation="chat"), node)
+        await node.grant(await site.told(first, "1.000"), 10240, quality=1.0)
+        await site.allocation(key, phase="Running")
+        assert written_by_the_operator(site, "gpuallocation/chat") == {"status"}
+        assert written_by_the_operator(site, "qualitypolicy/default") == {"status"}
+        assert written_by_the_operator(site, "pod/chat-0") == {*map(annotation, TOLD)}
+        await site.end(await site.pod(first))
+
+
+TOLD = (a.QUALITY_TARGET, a.VRAM_TARGET, a.PRESSURE, a.REVISION, a.GRANT)
+
+
+def annotation(key: str) -> str:
+    return f"metadata.annotations.{key}"
+
+
+def written_by_the_operator(site: Site, thing: str) -> set[str]:
+    """The fields that the API server says are the operator's: of metadata each by itself."""
+    output = ("--namespace=traces", "--show-managed-fields", "--output=json")
+    metadata = json.loads(site.kubectl("get", thing, *output))["metadata"]
+    assert "finalizers" not in metadata
+    fields = [each["fieldsV1"] for each in metadata["managedFields"] if each["manager"] == "arbiter-operator"]
+    return {name for each in fields for name in _names(each)}
+
+
+def _names(fields: dict[str, Any]) -> Iterator[str]:
+    for name, below in fields.items():
+        if name == "f:metadata":
+            yield from (
+                f"metadata.annotations.{key.removeprefix('f:')}" for key in below["f:annotations"] if key != "."
+            )
+        else:
+            yield name.removeprefix("f:")
 
 
 async def test_a_contradiction_that_no_schema_sees_is_told_on_the_allocation(site: Site, operator: Operator) -> None:

@@ -83,7 +83,7 @@ def test_an_installation_that_is_as_it_should_be() -> None:
         "ok    operator 2/2, leader renewed 2s ago\n"
         "ok    webhook 9ms, limited to opted-in pods\n"
         "ok    certificates: the first to expire is that of secret tls, in 365d\n"
-        "ok    4 admission policies guard what Arbiter writes\n"
+        "ok    5 admission policies guard what Arbiter writes\n"
         "ok    5 priority classes\n"
         "ok    QualityPolicy default: mode Adaptive\n"
         "ok    arbiter-scheduler 1/1, filter p99 3ms: every pod of its own was looked at, 1 waits for room\n"
