@@ -96,7 +96,7 @@ class Cluster:
     @property
     def components(self) -> list[str]:
         """The names of all processes, such as `operator` and `kubelet/gpu-1`: the host's by their start, then pods'."""
-        return [*self._processes.names(), *self._in_pods]
+        return [*self._processes.names(), *(self._installation.components if self._state.size.arbiter else [])]
 
     @property
     def control_plane(self) -> ControlPlane:
@@ -161,7 +161,7 @@ class Cluster:
 
     def kill(self, component: str) -> None:
         """Ends a component with SIGKILL and waits until it is gone; in a pod, the kubelet starts it again."""
-        if component in self._in_pods:
+        if self._is_in_a_pod(component):
             self._installation.kill(component)
         else:
             self._processes.kill(component)
@@ -171,7 +171,7 @@ class Cluster:
 
         In a pod the kubelet does that, and this waits until it has.
         """
-        if component in self._in_pods:
+        if self._is_in_a_pod(component):
             self._installation.wait_started(component)
         else:
             self._processes.start_again(component)
@@ -200,11 +200,11 @@ class Cluster:
 
     def alive(self, component: str) -> bool:
         """Says whether a component runs."""
-        return self._installation.alive(component) if component in self._in_pods else self._processes.alive(component)
+        return self._installation.alive(component) if self._is_in_a_pod(component) else self._processes.alive(component)
 
     def pid(self, component: str) -> int:
         """Returns the process id of a component that runs."""
-        return self._installation.pid(component) if component in self._in_pods else self._processes.pid(component)
+        return self._installation.pid(component) if self._is_in_a_pod(component) else self._processes.pid(component)
 
     def ready(self, component: str) -> bool:
         """Says whether a component answers that it is ready; of those that cannot be asked, whether it runs."""
@@ -213,13 +213,13 @@ class Cluster:
                 return node.ready(self.control_plane)
         if component == "kube-apiserver":
             return self.control_plane.ready()
-        if component in self._in_pods:
+        if self._is_in_a_pod(component):
             return self._installation.ready(component)
         return self.alive(component)
 
     def log(self, component: str) -> str:
         """Returns what a component printed."""
-        if component in self._in_pods:
+        if self._is_in_a_pod(component):
             return self._installation.log(component)
         return self._processes.log(component).read_text(errors="replace")
 
@@ -255,10 +255,9 @@ class Cluster:
     def _installation(self) -> Installation:
         return Installation(control_plane=self.control_plane, nodes=self.nodes)
 
-    @property
-    def _in_pods(self) -> list[str]:
-        """The components that the kubelets start, not we."""
-        return self._installation.components if self._state.size.arbiter else []
+    def _is_in_a_pod(self, component: str) -> bool:
+        """Says whether the kubelets start a component, not we."""
+        return self._state.size.arbiter and self._installation.has(component)
 
     def _write_state(self, state: _State) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from hack.cluster.process import end, start_time
 
 RESOURCE = "arbiter.infernum.io/vram"
 
-_CONTAINERS = {"operator": "operator", "extender": "extender", "arbiter-scheduler": "kube-scheduler"}
-_AGENT = "agent"
+_ONCE = {"operator": "operator", "extender": "extender", "arbiter-scheduler": "kube-scheduler"}
+_ON_EACH_NODE = {"device-plugin": "agent"}
+_CONTAINERS = _ONCE | _ON_EACH_NODE
 _INSTALL_SECONDS = 240.0
 _READY_SECONDS = 90.0
 _KILL_SECONDS = 15.0
@@ -26,7 +27,10 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Installation:
-    """Arbiter in one cluster."""
+    """Arbiter in one cluster.
+
+    Where a component runs more than once, `operator` is all of them and `operator/gpu-1` the one on that node.
+    """
 
     control_plane: ControlPlane
     nodes: Sequence[Node]
@@ -34,7 +38,12 @@ class Installation:
     @property
     def components(self) -> list[str]:
         """The names of Arbiter's processes, the second kube-scheduler included."""
-        return [*_CONTAINERS, *(f"device-plugin/{node.name}" for node in self.nodes)]
+        return [*_ONCE, *(f"{name}/{node.name}" for name in _ON_EACH_NODE for node in self.nodes)]
+
+    def has(self, component: str) -> bool:
+        """Says whether that is one of Arbiter's components, on all nodes or on one."""
+        name, _, where = component.partition("/")
+        return name in _CONTAINERS and where in {"", *(node.name for node in self.nodes)}
 
     def install(self, tag: str) -> None:
         """Installs the chart with the image `arbiter:TAG`, or upgrades to it; returns when its Deployments are ready.
@@ -88,10 +97,8 @@ class Installation:
 
     def _place(self, component: str) -> tuple[list[Node], str]:
         """The nodes where a component may run, and its container's name."""
-        for node in self.nodes:
-            if component == f"device-plugin/{node.name}":
-                return [node], _AGENT
-        return [*self.nodes], _CONTAINERS[component]
+        name, _, where = component.partition("/")
+        return [node for node in self.nodes if where in ("", node.name)], _CONTAINERS[name]
 
     def _running(self, component: str) -> list[Container]:
         nodes, name = self._place(component)

@@ -42,7 +42,8 @@ CONVERGED_SECONDS, PARTITION_SECONDS = (30.0, 60.0) if SECONDS >= LONG_SECONDS e
 KUBELET_SECONDS = 150.0
 
 VICTIMS = [
-    "operator",
+    "operator/gpu-1",
+    "operator/gpu-2",
     "extender",
     "arbiter-scheduler",
     "device-plugin/gpu-1",
@@ -130,7 +131,23 @@ class Chaos:
         )
 
 
-def test_whatever_happens_no_byte_is_held_twice_and_everything_converges(cluster: Cluster) -> None:
+@pytest.fixture
+def with_a_standby(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with a replica of the operator on each of its nodes."""
+    _scale_operator(cluster, 2)
+    assert all(cluster.alive(f"operator/{node.name}") for node in cluster.nodes)
+    yield cluster
+    _scale_operator(cluster, 1)
+
+
+def _scale_operator(cluster: Cluster, replicas: int) -> None:
+    operator = ("deployment/arbiter-operator", "--namespace=arbiter-system")
+    cluster.kubectl("scale", *operator, f"--replicas={replicas}")
+    cluster.kubectl("rollout", "status", *operator, "--timeout=55s")
+
+
+def test_whatever_happens_no_byte_is_held_twice_and_everything_converges(with_a_standby: Cluster) -> None:
+    cluster = with_a_standby
     print(f"seed {SEED}: `make chaos SECONDS={SECONDS:g} SEED={SEED}` repeats these changes and faults", flush=True)
     chance = random.Random(SEED)
     api = Api(cluster.control_plane)
