@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.cluster.cluster import Cluster
 from hack.cluster.errors import CommandError
@@ -158,6 +159,53 @@ def test_a_quota_of_memory_counts_floors(cluster: Cluster, observer: Observer) -
     with pytest.raises(CommandError) as refusal:
         cluster.kubectl("apply", "-f", "-", stdin=as_yaml(second))
     assert "exceeded quota: vram, requested: requests.arbiter.infernum.io/vram=4" in str(refusal.value)
+    cluster.kubectl("delete", "pod", "chat", "--timeout=60s")
+
+
+def queued(workload: Workload = CHAT) -> dict[str, Any]:
+    """The workload's pod as a queue wants it: it asks for its floor itself."""
+    pod = workload.pod
+    pod["spec"]["containers"][0]["resources"]["limits"] = {"arbiter.infernum.io/vram": "4"}
+    return pod
+
+
+def test_a_job_that_a_queue_suspended_runs_where_it_is_sent_once_it_is_let_in(
+    cluster: Cluster, observer: Observer
+) -> None:
+    job = yaml.safe_load(made_by("Job", api="batch/v1", suspend=True))
+    job["spec"]["template"]["spec"] = queued()["spec"]
+    cluster.kubectl("apply", "-f", "-", stdin=as_yaml(job))
+    cluster.kubectl("wait", "--for=condition=Suspended", "job/chat", "--timeout=60s")
+    assert observer.pods("default") == []
+
+    # As Kueue does: it lets the Job in and says on which nodes, in one step.
+    sent = {"nodeSelector": {"kubernetes.io/hostname": "gpu-1"}}
+    let_in = json.dumps({"spec": {"suspend": False, "template": {"spec": sent}}})
+    cluster.kubectl("patch", "job", "chat", "--type=merge", f"--patch={let_in}")
+    at(observer, 1.0)
+
+    # And takes it back for a more important one.
+    cluster.kubectl("patch", "job", "chat", "--type=merge", '--patch={"spec": {"suspend": true}}')
+    observer.wait("no pod", lambda: True if not observer.pods("default") else None, component="kube-controller-manager")
+    says(cluster, observer, pods="0/0", phase="Pending")
+
+
+def test_a_pod_that_a_queue_gates_waits_for_the_queue_alone_and_then_runs_where_it_is_sent(
+    cluster: Cluster, observer: Observer
+) -> None:
+    pod = queued()
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    cluster.kubectl("apply", "-f", "-", stdin=as_yaml(pod))
+    says(cluster, observer, pods="0/1", phase="Pending")
+    placed = next(condition for condition in status(cluster)["conditions"] if condition["type"] == "Placed")
+    assert (placed["reason"], placed["message"]) == ("Scheduling", "1 pod not scheduled yet")
+
+    sent = {"schedulingGates": None, "nodeSelector": {"kubernetes.io/hostname": "gpu-1"}}
+    cluster.kubectl("patch", "pod", "chat", "--type=merge", f"--patch={json.dumps({'spec': sent})}")
+    at(observer, 1.0)
+    uid = cluster.kubectl("get", "pod", "chat", "--output=jsonpath={.metadata.uid}")
+    about_it = f"--field-selector=reason=VramWaiting,involvedObject.uid={uid}"
+    assert cluster.kubectl("get", "events", about_it, "--output=name") == "", "it never waited for memory"
     cluster.kubectl("delete", "pod", "chat", "--timeout=60s")
 
 
