@@ -187,7 +187,7 @@ class StandIn:
         body = msgspec.json.decode(await request.read() or b"{}")
         text = self._write(request.method, asked, key, body, rehearsed="dryRun" in request.query)
         if request.headers.get("User-Agent", "").startswith("arbiter-operator"):
-            self._audit(request.method, plural)
+            self._audit(request.method, plural, key[1])
         return bytes(text)
 
     def _write(self, method: str, asked: re.Match[str], key: Key, body: Json, *, rehearsed: bool) -> bytes:
@@ -207,8 +207,9 @@ class StandIn:
                 raise RefusedError(405, "MethodNotAllowed")
         return b'{"kind":"Status","status":"Success"}'
 
-    def _audit(self, method: str, plural: str) -> None:
-        line = {"verb": method.lower(), "stageTimestamp": datetime.now(UTC), "objectRef": {"resource": plural}}
+    def _audit(self, method: str, plural: str, name: str) -> None:
+        about = {"resource": plural, "name": name}
+        line = {"verb": method.lower(), "stageTimestamp": datetime.now(UTC), "objectRef": about}
         self._audit_log.write(msgspec.json.encode(line).decode() + "\n")
         self._audit_log.flush()
 

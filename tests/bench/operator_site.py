@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from arbiter_kube.api.resources import QUALITY_POLICIES
+from arbiter.units import GIB
+from arbiter_kube.api.resources import GPU_NODES, QUALITY_POLICIES
 from arbiter_kube.client import KubeClient, KubeError
 from hack.cluster import binaries
 from hack.cluster.chart import render, rights
@@ -39,6 +41,7 @@ class Writes:
         self._read = log.stat().st_size
         self.of_pods: list[float] = []
         """When each target was written, in seconds since the epoch."""
+        self.by_pod: Counter[str] = Counter()
         self.of_status = 0
         self.of_events = 0
 
@@ -59,6 +62,7 @@ class Writes:
             return
         if resource == "pods":
             self.of_pods.append(datetime.fromisoformat(event["stageTimestamp"]).timestamp())
+            self.by_pod[event["objectRef"]["name"]] += 1
         elif resource == "events":
             self.of_events += 1
         else:
@@ -78,6 +82,14 @@ class Bench:
     def writes(self) -> Writes:
         """From here on."""
         return Writes(self.audit_log)
+
+    async def add_node(self, name: str) -> str:
+        """A node with one GPU of 24 GiB; returns the GPU."""
+        uuid = f"{name}-gpu-0"
+        gpu = {"uuid": uuid, "index": 0, "name": "SIM", "total": 24 * GIB, "reserved": 0, "usable": 24 * GIB}
+        await self.client.create(GPU_NODES, {"metadata": {"name": name}})
+        await self.client.patch(GPU_NODES, name, {"status": {"unit": GIB, "gpus": [gpu]}}, subresource="status")
+        return uuid
 
     def wait_quiet(self) -> None:
         """Returns once the operator has written nothing for a while but events, which it writes five of a second."""
