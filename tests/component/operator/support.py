@@ -61,10 +61,10 @@ class Operator:
         certificate: Path,
         key: Path,
         log: Path,
-        lease_duration: int = 2,
+        lease_duration: int = 5,
         namespace: str = "arbiter-system",
     ) -> None:
-        """`namespace` is that of its lease."""
+        """`namespace` is that of its lease, which a machine that is busy for two seconds does not take from it."""
         self.webhook = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self.log = log

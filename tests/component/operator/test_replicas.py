@@ -131,10 +131,12 @@ async def test_a_leader_that_stood_still_for_longer_than_its_lease_writes_nothin
             # Each of these is told the paused one as well, and asks for targets that the next one makes wrong.
             await site.bind(others[0], node)
             await site.told(chat.key, "0.600", revision=2)
+            await site.told(others[0].key, "0.600", revision=1)
             await site.end(others[0])
             await site.told(chat.key, "1.000", revision=3)
             await site.bind(others[1], node)
             await site.told(chat.key, "0.600", revision=4)
+            await site.told(others[1].key, "0.600", revision=1)
         finally:
             operator.resume()
         await operator.logs(NO_LONGER, times=before.count(NO_LONGER) + 1)
@@ -142,6 +144,7 @@ async def test_a_leader_that_stood_still_for_longer_than_its_lease_writes_nothin
         await site.told(chat.key, "1.000", revision=5)
         await site.bind(others[2], node)
         await site.told(chat.key, "0.600", revision=6)
+        await site.told(others[2].key, "0.600", revision=1)
         for pod in (chat, others[2]):
             await site.end(pod)
     assert told.revisions == {"chat": [1, 2, 3, 4, 5, 6], "one": [1], "other": [1], "last": [1]}
