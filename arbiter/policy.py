@@ -6,7 +6,7 @@ Imports the standard library only.
 from dataclasses import dataclass
 from fractions import Fraction
 
-from arbiter.workload import PolicyMode
+from arbiter.workload import PolicyMode, Resize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +34,7 @@ class Policy:
     def sizes_once(self) -> bool:
         """Whether everybody is sized at its start and then held."""
         return self.mode is PolicyMode.FIXED or not self.adaptive
+
+    def resizes(self, resize: Resize) -> bool:
+        """Whether the size of a container that can be resized like this may change after its start."""
+        return resize is Resize.IN_PLACE and not self.sizes_once

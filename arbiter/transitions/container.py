@@ -11,7 +11,6 @@ from arbiter.policy import Policy
 from arbiter.transitions.actions import Grant
 from arbiter.transitions.events import PodObserved
 from arbiter.transitions.record import Record, Size
-from arbiter.workload import Resize
 
 
 class Presence(Enum):
@@ -102,7 +101,7 @@ class Container:
         A demand of one size is no exception: an edit may have left only that size to a container with another.
         """
         demand = self.demand
-        return demand is not None and demand.resize is Resize.IN_PLACE and not policy.sizes_once
+        return demand is not None and policy.resizes(demand.resize)
 
     def observe(self, pod: PodObserved) -> None:
         """Take over what the watch shows of its pod."""

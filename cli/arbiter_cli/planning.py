@@ -84,7 +84,8 @@ def plan(request: Request, nodes: Sequence[Node], *, unit: int) -> Plan:
 
 
 def _solve(room: NodeRoom) -> Equilibrium:
-    members = {member.uid: member for gpu in room.gpus for member in gpu.members}
+    """What they get who start together there."""
+    members = {member.uid: replace(member, held=None) for gpu in room.gpus for member in gpu.members}
     return solve({gpu.uuid: gpu.usable for gpu in room.gpus}, members.values(), room.policy)
 
 
@@ -119,9 +120,16 @@ class _Board:
         if len(self.placed) == MOST_PODS:
             raise InputError(f"more than {MOST_PODS} pods find room; plan for fewer replicas or GPUs.")
         self.placed.append(Placed(candidate=pod, gpus=choice.gpus))
-        member = Member(uid=pod.uid, name=f"{pod.namespace}/{pod.name}", demand=pod.demand, gpus=choice.gpus)
         owners = () if group.owner is None else (group.owner,)
         room = self.rooms[choice.node]
+        member = Member(
+            uid=pod.uid,
+            name=f"{pod.namespace}/{pod.name}",
+            demand=pod.demand,
+            gpus=choice.gpus,
+            # As the extender counts who is sized once, until it has started.
+            held=None if room.policy.resizes(pod.demand.resize) else pod.demand.full,
+        )
         gpus = (
             replace(gpu, members=(*gpu.members, member), owners=(*gpu.owners, *owners))
             if gpu.uuid in choice.gpus

@@ -11,7 +11,6 @@ from arbiter.demand import format_quality
 from arbiter.equilibrium import GpuPrice, Target
 from arbiter.ids import GpuUuid
 from arbiter.targets import solve_with_behind
-from arbiter.workload import Resize
 from arbiter_kube.api.annotations import GPUS, TargetGrant, encode_gpus, target_annotations
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.members import gpus_of
@@ -68,7 +67,7 @@ def plan(state: NodeState, *, before: NodeState | None = None) -> NodePlan:
 
 def is_behind(seat: Seat, state: NodeState) -> bool:
     """Whether its container has not given back in time: its own target is solved as if it alone of those could move."""
-    moves = seat.member.demand.resize is Resize.IN_PLACE and not state.policy.sizes_once
+    moves = state.policy.resizes(seat.member.demand.resize)
     return moves and seat.grant is not None and seat.grant.state in _BEHIND
 
 

@@ -89,6 +89,7 @@ class Chaos:
         began = time.monotonic()
         self._wait("all have converged", self._differences, seconds=CONVERGED_SECONDS)
         print(f"converged after {time.monotonic() - began:.1f} s", flush=True)
+        self.life.rest()
 
     def _wait(self, what: str, missing: Callable[[Moment], Iterable[str]], *, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -190,5 +191,5 @@ def evicted_without_cause(cluster: Cluster, chaos: Chaos) -> list[str]:
     return [
         line
         for line in lines
-        if " for=" not in line and any(f" pod=default/{one} " in line for one in chaos.life.always_free)
+        if " for=" not in line and any(f" pod=default/{one} " in line for one in chaos.life.unsurprised)
     ]

@@ -6,7 +6,6 @@ The operator's targets, the extender's room and `arbiter explain` all read the n
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid
 from arbiter.policy import Policy
-from arbiter.workload import Resize
 from arbiter_kube.api.gpunode import GrantOnNode, GrantState
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.reports import GrantReport
@@ -37,14 +36,20 @@ def _held(pod: GpuPod, grant: Grant | None, *, policy: Policy) -> int | None:
         return None
     if pod.terminating:
         return grant.held
-    sized_once = pod.demand.resize is Resize.AT_START or policy.sizes_once
-    if not sized_once and grant.state in _GIVES_WAY:
+    if policy.resizes(pod.demand.resize) and grant.state in _GIVES_WAY:
         return None
     return max(pod.demand.floor, grant.held, grant.measured or 0)
 
 
-def admission_bytes(pod: GpuPod, grant: Grant | None) -> int:
-    """Bytes per GPU that a newcomer cannot have: the floor of who gives way, what everybody else may hold."""
+def admission_bytes(pod: GpuPod, grant: Grant | None, *, policy: Policy) -> int:
+    """Bytes per GPU that a newcomer cannot have: the floor of who gives way, what everybody else may hold.
+
+    Who is sized once counts in full until its node says what it was given: it may start before it is known there that
+    somebody follows, and gives nothing back.
+    """
+    may_start = not pod.terminating and (grant is None or grant.granted is None)
+    if may_start and not policy.resizes(pod.demand.resize):
+        return pod.demand.full
     if grant is None or grant.movable or grant.state is GrantState.DOWN:
         return pod.demand.floor
     return max(pod.demand.floor, grant.held, grant.measured or 0)

@@ -233,9 +233,9 @@ class _Node:
 
     def _claim(self, pod: GpuPod, *, standing: Standing, place: _Place) -> Claim:
         grant = self._kubelet.grants.get(pod.uid)
-        vram = admission_bytes(pod, grant)
         placed = member(pod, grant, gpus=place.gpus, policy=self._policy)
-        # A start that was not acknowledged will give way for a target, but not yet for a floor.
+        vram = max(admission_bytes(pod, grant, policy=self._policy), placed.held or 0)
+        # A start that was not acknowledged, or is still to come, may give way for a target, but not yet for a floor.
         if vram > max(pod.demand.floor, placed.held or 0):
             placed = replace(placed, held=vram)
         return Claim(

@@ -62,8 +62,10 @@ class Life:
         self.alive: dict[str, Workload] = {}
         self.engines: dict[str, str] = {}
         self._modes: dict[str, str] = {}
-        self._held: set[str] = set()
-        """Who was there while a policy let nobody move: what it was given at its start may be a newcomer's floor."""
+        self._is_policy_new = False
+        """Whether one changed since everything had converged: some may know it already, and others not yet."""
+        self._surprised: set[str] = set()
+        """Who was there while it was new that nobody may move: sizes that were to be given back are kept."""
 
     @property
     def prompt(self) -> list[str]:
@@ -71,9 +73,9 @@ class Life:
         return [name for name, engine in self.engines.items() if engine in PROMPT]
 
     @property
-    def always_free(self) -> list[str]:
-        """Those of them that a policy has always let move."""
-        return [name for name in self.prompt if name not in self._held]
+    def unsurprised(self) -> list[str]:
+        """Those of them that never saw a policy come that lets nobody move."""
+        return [name for name in self.prompt if name not in self._surprised]
 
     def change(self) -> None:
         """One arrival, departure, edit, or change of a policy."""
@@ -81,8 +83,12 @@ class Life:
         if len(self.alive) < MOST_PODS:
             actions += [self._arrive] * (6 if len(self.alive) < MOST_PODS // 2 else 3)
         self._chance.choice([*actions, self._change_policy])()
-        if "Fixed" in self._modes.values():
-            self._held.update(self.alive)
+        if self._is_policy_new and "Fixed" in self._modes.values():
+            self._surprised.update(self.alive)
+
+    def rest(self) -> None:
+        """Everything has converged, by the policies that are in force."""
+        self._is_policy_new = False
 
     def make_anew(self, name: str) -> None:
         """The pod that the kubelet did not take, as a controller would."""
@@ -136,6 +142,7 @@ class Life:
 
     def _change_policy(self) -> None:
         """The policy of everybody, or one of the first node's own that comes and goes."""
+        self._is_policy_new = True
         spec: dict[str, Any] = {
             **_WINDOW,
             "mode": self._chance.choice(_MODES),

@@ -180,6 +180,11 @@ UNPLACED: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
         ["--gpu", "12Gi"],
         "needs 5Gi on one GPU; gpu-0 has 4Gi, and 8Gi once default/x (Low) ends",
     ),
+    "the full size of one that is sized once, until it has started": (
+        [pod("x", inline(resize="AtStart")), pod("a", inline())],
+        ["--gpu", "12Gi"],
+        "needs 4Gi on one GPU; gpu-0 has 2Gi, and 12Gi once default/x (Normal) ends",
+    ),
     "more GPUs than there are": (
         [pod("a", inline(gpu_count="2"))],
         ["--gpu", "12Gi"],

@@ -41,6 +41,16 @@ FILTERS: dict[str, tuple[Ledger, PodBuilder, FilterPlan]] = {
         a_pod("chat"),
         FilterPlan(passed=(N1,), unresolvable={N2: Reason.NO_ROOM}, hold=at("n1", "a")),
     ),
+    "unless who starts with one keeps it, and may have started already": (
+        a_ledger(
+            a_node("n1").gpu("a", "12Gi"),
+            a_pod("once").at_start().bound("n1", "a"),
+            a_node("n2").gpu("b", "12Gi").grant("sized", "b", held="7Gi"),
+            a_pod("sized").at_start().bound("n2", "b"),
+        ),
+        a_pod("chat"),
+        FilterPlan(passed=(N2,), unresolvable={N1: Reason.NO_ROOM}, hold=at("n2", "b")),
+    ),
     "free units that no single GPU has are no room": (
         a_ledger(
             a_node("n1").gpu("a", "6Gi").gpu("b", "6Gi"),

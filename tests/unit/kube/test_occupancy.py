@@ -6,7 +6,7 @@ from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
 from arbiter.placement import GpuRoom
 from arbiter.policy import Policy
 from arbiter.units import GIB
-from arbiter.workload import Priority
+from arbiter.workload import PolicyMode, Priority
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, occupancy
 from arbiter_kube.api.pods import GpuPod
@@ -17,10 +17,17 @@ from tests.unit.extender.builders import NodeBuilder, PodBuilder, a_node, a_pod
 N1 = NodeName("n1")
 A, B = GpuUuid("a"), GpuUuid("b")
 NODE = a_node("n1").gpu("a", "12Gi").gpu("b", "12Gi")
+ADAPTIVE, FIXED = Policy(), Policy(mode=PolicyMode.FIXED)
 
 
-def seen(node: NodeBuilder, *pods: PodBuilder, promises: tuple[Promise, ...] = (), unit: int = GIB) -> NodeOccupancy:
-    return occupancy(N1, node.report, pods=[pod.pod for pod in pods], promises=promises, policy=Policy(), unit=unit)
+def seen(
+    node: NodeBuilder,
+    *pods: PodBuilder,
+    promises: tuple[Promise, ...] = (),
+    policy: Policy = ADAPTIVE,
+    unit: int = GIB,
+) -> NodeOccupancy:
+    return occupancy(N1, node.report, pods=[pod.pod for pod in pods], promises=promises, policy=policy, unit=unit)
 
 
 def floors(there: NodeOccupancy) -> dict[str, int]:
@@ -103,6 +110,46 @@ FLOORS: dict[str, tuple[NodeOccupancy, dict[str, int]]] = {
 @pytest.mark.parametrize("sentence", FLOORS)
 def test_room_for_floors(sentence: str) -> None:
     there, expected = FLOORS[sentence]
+    assert floors(there) == expected
+
+
+CHAT, ONCE = a_pod("chat").bound("n1", "a"), a_pod("once").at_start().bound("n1", "a")
+
+STARTS: dict[str, tuple[NodeOccupancy, dict[str, int]]] = {
+    "where sizes move a pod that has no grant yet takes its floor": (seen(NODE, CHAT), {"a": 8, "b": 12}),
+    "where none does it takes what it may start with": (seen(NODE, CHAT, policy=FIXED), {"a": 2, "b": 12}),
+    "so does an engine that is sized once under any policy": (seen(NODE, ONCE), {"a": 2, "b": 12}),
+    "its start may wait, and is still to come": (
+        seen(NODE.grant("once", "a", held="0", state=GrantState.GATED), ONCE),
+        {"a": 2, "b": 12},
+    ),
+    "one that is being bound is on its way": (
+        seen(NODE, promises=(Promise(pod=a_pod("once").at_start().pod, gpus=(A,), standing=Standing.ASSUMED),)),
+        {"a": 2, "b": 12},
+    ),
+    "one that is nominated has its floor kept": (
+        seen(NODE, promises=(Promise(pod=a_pod("once").at_start().pod, gpus=(A,), standing=Standing.NOMINATED),)),
+        {"a": 8, "b": 12},
+    ),
+    "two that may both start with all leave nothing": (
+        seen(NODE, CHAT, a_pod("posters").bound("n1", "a"), policy=FIXED),
+        {"a": 0, "b": 12},
+    ),
+    "once it has started it takes what it was given": (
+        seen(NODE.grant("once", "a", held="7Gi", state=GrantState.HELD), ONCE),
+        {"a": 5, "b": 12},
+    ),
+    "also while it is down, since that is kept for its next start": (
+        seen(NODE.grant("once", "a", held="7Gi", state=GrantState.DOWN), ONCE),
+        {"a": 5, "b": 12},
+    ),
+    "one that leaves before it started never will": (seen(NODE, ONCE.terminating()), {"a": 8, "b": 12}),
+}
+
+
+@pytest.mark.parametrize("sentence", STARTS)
+def test_room_beside_those_who_start(sentence: str) -> None:
+    there, expected = STARTS[sentence]
     assert floors(there) == expected
 
 
