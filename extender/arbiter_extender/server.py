@@ -15,7 +15,7 @@ from aiohttp import web
 
 from arbiter.units import MIB, format_bytes
 from arbiter_extender.errors import BadRequestError, BindError
-from arbiter_extender.heads import Connection, answering
+from arbiter_extender.heads import Connections, answering
 from arbiter_extender.messages import ExtenderArgs, ExtenderBindingArgs, ExtenderBindingResult
 from arbiter_extender.metrics import Metrics
 from arbiter_extender.service import Extender
@@ -73,7 +73,7 @@ async def serve(bind: Bind, extender: Extender, *, ready: Obstacle, metrics: Met
 
 async def _listen(bind: Bind, http: web.Server) -> asyncio.Server:
     try:
-        return await asyncio.get_running_loop().create_server(lambda: Connection(http()), bind.host, bind.port)
+        return await asyncio.get_running_loop().create_server(Connections(http), bind.host, bind.port)
     except OSError as error:
         raise ConfigurationError(f"--bind {bind} cannot be listened on: {error.strerror}.") from error
 

@@ -38,6 +38,7 @@ class EmptyApi:
 
     def __init__(self) -> None:
         self.has: dict[str, list[Json]] = {}
+        """Objects; bytes go out as they are."""
         self._told: defaultdict[str, asyncio.Queue[bytes]] = defaultdict(asyncio.Queue)
         self._application = web.Application()
         self._application.router.add_route("*", "/{path:.*}", self._answer)
@@ -73,8 +74,12 @@ class EmptyApi:
         everything = self.has.get(request.path.rpartition("/")[2], [])
         first, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
         rest = {"continue": str(first + limit)} if first + limit < len(everything) else {}
-        metadata = {"resourceVersion": "1"} | rest
-        return web.json_response({"metadata": metadata, "items": everything[first : first + limit]})
+        metadata = json.dumps({"resourceVersion": "1"} | rest).encode()
+        items = [
+            item if isinstance(item, bytes) else json.dumps(item).encode() for item in everything[first : first + limit]
+        ]
+        body = b'{"metadata": ' + metadata + b', "items": [' + b",".join(items) + b"]}"
+        return web.Response(body=body, content_type="application/json")
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import hypothesis.strategies as st
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 
 from arbiter.ids import NodeName, PodUid
@@ -192,6 +193,27 @@ async def test_a_watch_goes_on_behind_a_pod_that_nobody_can_read(desk: Desk, pod
     assert desk.ledger.pod(PodUid("uid-odd")) is None
 
 
+async def test_a_list_that_nobody_can_read_is_asked_for_again_until_it_can(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = UNREADABLE_PODS["a field that nobody knows, nested too deep"]
+    desk.api.has["pods"] = [pod_json("b"), deep]
+    desk.api.expire("pods")
+
+    async def is_told() -> bool | None:
+        told = [record.getMessage() for record in caplog.records if "error=not a Page" in record.getMessage()]
+        return True if len(told) > 1 else None
+
+    await eventually(is_told, "second sentence about the list")
+    assert (await desk.post("filter", ARGS))[0] == 200
+    desk.api.has["pods"].remove(deep)
+
+    async def knows() -> bool | None:
+        return True if desk.ledger.pod(PodUid("uid-b")) else None
+
+    await eventually(knows, "pod of the list")
+
+
 async def test_a_pod_whose_annotations_nobody_can_read_is_counted_by_its_slices(desk: Desk) -> None:
     odd = pod_json("odd")
     deep = '{"version": 1, "x": ' + DEEP.decode() + "}"
@@ -273,9 +295,13 @@ async def test_while_thousands_of_pods_are_listed_anew_requests_are_answered(
 
 WHOLE = b"GET /nothing HTTP/1.1\r\nHost: extender\r\n\r\n"
 
+HALF = b"POST /filter HTTP/1.1\r\nHost: exten"
+UNREAD = b"POST /nothing HTTP/1.1\r\nHost: extender\r\nContent-Length: 4\r\n\r\n"
+
 SLOW_HEADS = {
-    "the first one": (b"POST /filter HTTP/1.1\r\nHost: exten", b""),
-    "one after another request": (WHOLE, b"POST /fil"),
+    "the first one": (b"", HALF),
+    "one after another request": (WHOLE, HALF),
+    "one after a request whose body comes late, and nobody wants it": (UNREAD, b"body", HALF),
 }
 
 
@@ -285,17 +311,66 @@ async def test_a_head_that_does_not_come_is_answered_and_ends_the_connection(
 ) -> None:
     monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
     reader, writer = await _connected(desk)
-    first, then = SLOW_HEADS[sentence]
+    first, *then = SLOW_HEADS[sentence]
     writer.write(first)
-    if then:
+    if first:
         await _read_answer(reader, status=b"404")
-        writer.write(then)
-    async with asyncio.timeout(30):
-        answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert answer.endswith(b"\r\n\r\nThe request's head did not come within 0.2 s.\n")
+    for part in then:
+        writer.write(part)
+        await asyncio.sleep(0.05)
+    await _ends_with(reader, b"HTTP/1.1 408 ", b"The request's head did not come within 0.2 s.\n")
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_head_that_begins_while_another_request_is_answered_is_waited_for_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+    may_answer = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        with heads.answering(request):
+            await may_answer.wait()
+        return web.Response(text="404: Not Found")
+
+    server = await asyncio.get_running_loop().create_server(heads.Connections(web.Server(answer)), "127.0.0.1")
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for part in (WHOLE, HALF):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.4)
+        may_answer.set()
+        await _read_answer(reader, status=b"200")
+        await _ends_with(reader, b"HTTP/1.1 408 ", b"The request's head did not come within 0.2 s.\n")
+        writer.close()
+
+
+async def test_connections_beyond_the_bound_are_refused_until_others_end(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk
+) -> None:
+    monkeypatch.setattr(heads, "MOST_CONNECTIONS", 3)
+    several = [await _connected(desk) for _ in range(3)]
+    for reader, writer in several:
+        writer.write(WHOLE)
+        await _read_answer(reader, status=b"404")
+    reader, writer = await _connected(desk)
+    await _ends_with(reader, b"HTTP/1.1 503 ", b"There are 3 connections already.\n")
+    writer.close()
+    several[0][1].close()
+
+    async def is_let_in() -> bool | None:
+        reader, writer = await _connected(desk)
+        writer.write(WHOLE)
+        async with asyncio.timeout(30):
+            status = (await reader.readline()).split()[1]
+        writer.close()
+        return True if status == b"404" else None
+
+    await eventually(is_let_in, "connection in the place of one that ended")
+    for _, writer in several:
+        writer.close()
 
 
 async def test_a_connection_may_rest_between_requests(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
@@ -312,6 +387,13 @@ async def test_a_connection_may_rest_between_requests(monkeypatch: pytest.Monkey
 async def _connected(desk: Desk) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = desk.address.partition(":")
     return await asyncio.open_connection(host, int(port))
+
+
+async def _ends_with(reader: asyncio.StreamReader, status: bytes, sentence: bytes) -> None:
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    assert answer.startswith(status)
+    assert answer.endswith(b"\r\n\r\n" + sentence)
 
 
 async def _read_answer(reader: asyncio.StreamReader, *, status: bytes) -> None:
