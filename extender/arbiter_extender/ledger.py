@@ -1,20 +1,20 @@
 """What the extender knows: pods, nodes, what nodes report, policies, and its own promises. It is fed events.
 
 Plain state without I/O and without a clock. An event costs the work of the one node that it is about: that node's room
-is read anew and put into the index that placement asks. Imports the core, the API models and `promises`.
+is read anew and put into the index that placement asks. Imports the core, the API models, `promises` and `rooms`.
 """
 
-import heapq
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from arbiter.ids import NodeName, PodUid
-from arbiter.placement import NodeRoom, Placement, Strategy
+from arbiter.placement import Placement, Strategy
 from arbiter.policy import Policy
-from arbiter_extender.promises import Assignment, Hold
+from arbiter_extender.promises import Assignment, Deadlines, Hold
+from arbiter_extender.rooms import Rooms
 from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
 from arbiter_kube.api.pods import GpuPod, gpu_pod
@@ -84,15 +84,9 @@ class Ledger:
         self._holds: dict[PodUid, Hold] = {}
         self._policies: dict[str, QualityPolicy] = {}
         self._policy_of: dict[str, Policy] = {}
-        self._holds_end: list[tuple[float, PodUid]] = []
-        self._nominations_end: list[tuple[float, PodUid]] = []
-        self._placement = Placement(strategy)
-        self._rooms: dict[NodeName, NodeRoom] = {}
-        """As they are in the index."""
-        self._stale: set[NodeName] = set()
-        """Those whose claims or GPUs changed: they are read before anybody asks."""
-        self._outdated: set[NodeName] = set()
-        """Those whose policy may have changed. That is all at once, and floors are safe by either: they may wait."""
+        self._holds_end = Deadlines()
+        self._nominations_end = Deadlines()
+        self._rooms = Rooms(self.occupancy, strategy=strategy)
 
     # Events
 
@@ -110,7 +104,7 @@ class Ledger:
         elif pod.nomination is not None and not (pod.finished or pod.terminating):
             self._nodes[pod.nomination.node].nominated[pod.uid] = pod
             self._changed(pod.nomination.node)
-            heapq.heappush(self._nominations_end, (pod.nomination.until.timestamp(), pod.uid))
+            self._nominations_end.add(pod.nomination.until.timestamp(), pod.uid)
         if pod.node is not None or pod.finished:
             self.release(pod.uid)
 
@@ -166,7 +160,7 @@ class Ledger:
     def hold(self, pod: GpuPod, assignment: Assignment, *, until: float) -> None:
         """Keeps room for a pod until it is bound, or until the time is over, by the caller's own clock."""
         self._promise(Hold(pod=pod, assignment=assignment, until=until))
-        heapq.heappush(self._holds_end, (until, pod.uid))
+        self._holds_end.add(until, pod.uid)
 
     def assume(self, pod: GpuPod, assignment: Assignment) -> None:
         """Keeps room for a pod whose bind is in flight: only the API server's word ends that."""
@@ -186,11 +180,11 @@ class Ledger:
         `now` is by the clock of soft holds. Nominations end at a time that another process named, and so by the
         seconds since the `epoch` of the system's clock.
         """
-        for uid in _due(self._holds_end, now):
+        for uid in self._holds_end.due(now):
             hold = self._holds.get(uid)
             if hold is not None and hold.is_over(now):
                 self.release(uid)
-        for uid in _due(self._nominations_end, epoch):
+        for uid in self._nominations_end.due(epoch):
             pod = self._pods.get(uid)
             nomination = pod.nomination if pod is not None and pod.node is None else None
             if nomination is not None and nomination.until.timestamp() <= epoch:
@@ -226,23 +220,14 @@ class Ledger:
 
         After a change of policies nodes may still be judged by the policy before, until `settle` comes to them.
         """
-        while self._stale:
-            self._put(self._stale.pop(), besides=None)
-        for name in self._kept_for(besides):
-            self._put(name, besides=besides)
-            self._stale.add(name)
-        return self._placement
+        return self._rooms.placement(kept=self._kept_for(besides), besides=besides)
 
     def settle(self, *, at_most: int | None = None) -> bool:
         """Brings up to `at_most` nodes of the index up to date, all by default; whether nothing is left to do.
 
         Whoever has time does it, so that a question finds it done: what must not wait `placement` does by itself.
         """
-        done = 0
-        while (waiting := self._stale or self._outdated) and (at_most is None or done < at_most):
-            self._put(waiting.pop(), besides=None)
-            done += 1
-        return not waiting
+        return self._rooms.settle(at_most=at_most)
 
     def hardware(self, name: NodeName) -> Hardware | None:
         """A node's GPUs; None while its agent has not reported."""
@@ -266,6 +251,10 @@ class Ledger:
             unit=self.unit,
         )
 
+    def promised(self, *, now: float) -> Counter[Standing]:
+        """How many pods have room kept for them here, by how firmly; `now` is by the clock of soft holds."""
+        return Counter(hold.standing for hold in self._holds.values() if not hold.is_over(now))
+
     def nodes(self) -> tuple[NodeName, ...]:
         """Every node whose agent has reported."""
         return tuple(sorted(name for name, node in self._nodes.items() if node.report is not None))
@@ -277,25 +266,10 @@ class Ledger:
         kube-scheduler may still choose the nominated node.
         """
         for hold in node.held.values():
-            standing = Standing.ASSUMED if hold.is_assumed else Standing.SOFT_HELD
-            yield Promise(pod=hold.pod, gpus=hold.assignment.gpus, standing=standing)
+            yield Promise(pod=hold.pod, gpus=hold.assignment.gpus, standing=hold.standing)
         for uid, pod in node.nominated.items():
             if uid not in node.held and not self.is_assumed(uid) and pod.nomination is not None:
                 yield Promise(pod=pod, gpus=pod.nomination.gpus, standing=Standing.NOMINATED)
-
-    def _put(self, name: NodeName, *, besides: PodUid | None) -> None:
-        self._outdated.discard(name)
-        there = self.occupancy(name, besides=besides)
-        if there is None:
-            self._placement.remove(name)
-            self._rooms.pop(name, None)
-            return
-        known = self._rooms.get(name)
-        room = there.room if known is None else _with_gpus_of(known, there.room)
-        # A claim that becomes firmer leaves the room as it was.
-        if room != known:
-            self._rooms[name] = room
-            self._placement.put(room)
 
     def _kept_for(self, uid: PodUid) -> set[NodeName]:
         hold, pod = self._holds.get(uid), self._pods.get(uid)
@@ -329,14 +303,14 @@ class Ledger:
             self._changed(pod.nomination.node)
 
     def _changed(self, name: NodeName) -> None:
-        self._stale.add(name)
+        self._rooms.changed(name)
         if self._nodes[name].is_empty:
             del self._nodes[name]
 
     def _policies_changed(self) -> None:
         for node in self._nodes.values():
             node.policy = None
-        self._outdated.update(self._nodes)
+        self._rooms.may_have_changed(self._nodes)
 
     def _note_drift(self, name: NodeName) -> None:
         node = self._nodes[name]
@@ -348,15 +322,3 @@ class Ledger:
             _log.warning(
                 "container uses other GPUs than its pod was bound with pod=%s node=%s", self._pods[uid].key, name
             )
-
-
-def _due(deadlines: list[tuple[float, PodUid]], now: float) -> Iterator[PodUid]:
-    """Takes those out of the heap that are over."""
-    while deadlines and deadlines[0][0] <= now:
-        yield heapq.heappop(deadlines)[1]
-
-
-def _with_gpus_of(known: NodeRoom, room: NodeRoom) -> NodeRoom:
-    """The room with the known GPUs in the place of equal ones: the index works out anew what is another object."""
-    before = {gpu.uuid: gpu for gpu in known.gpus}
-    return replace(room, gpus=tuple(old if (old := before.get(gpu.uuid)) == gpu else gpu for gpu in room.gpus))

@@ -1,13 +1,15 @@
 """What the extender counts. Imports prometheus_client, the reasons of decisions and the ledger."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from arbiter_extender.decision import Reason
 from arbiter_extender.ledger import Ledger
+from arbiter_kube.api.occupancy import Standing
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 
@@ -35,15 +37,25 @@ class Metrics:
 
 
 class LedgerCollector(Collector):
-    """What the ledger counts itself."""
+    """What the ledger counts itself. `clock` is that of soft holds."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
+        self._clock = clock
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Called at every scrape."""
         yield CounterMetricFamily(
             "arbiter_ledger_drift",
             "Pods whose containers use other GPUs than they were bound with.",
             value=self._ledger.drift_total,
         )
+        kept = GaugeMetricFamily(
+            "arbiter_ledger_promised_pods",
+            "Pods without a node that room is kept for: SoftHeld until their bind begins, Assumed until it is over.",
+            labels=("standing",),
+        )
+        promised = self._ledger.promised(now=self._clock())
+        for standing in (Standing.SOFT_HELD, Standing.ASSUMED):
+            kept.add_metric((standing,), promised[standing])
+        yield kept

@@ -147,3 +147,4 @@ async def test_what_it_knows_and_counts_can_be_looked_at(extender: Extender, sit
     _, metrics = await extender.get(f"http://{extender.health}/metrics")
     assert 'arbiter_extender_request_seconds_count{verb="filter"}' in metrics
     assert "arbiter_ledger_drift_total" in metrics
+    assert 'arbiter_ledger_promised_pods{standing="Assumed"} 0.0' in metrics
