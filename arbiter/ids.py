@@ -5,4 +5,5 @@ from typing import NewType
 PodUid = NewType("PodUid", str)
 GpuUuid = NewType("GpuUuid", str)
 NodeName = NewType("NodeName", str)
+NodeUid = NewType("NodeUid", str)
 OwnerUid = NewType("OwnerUid", str)

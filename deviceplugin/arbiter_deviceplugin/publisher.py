@@ -11,7 +11,7 @@ from arbiter_deviceplugin.gpunode import without_use
 from arbiter_kube.api.gpunode import GpuNodeStatus
 from arbiter_kube.api.objects import Node, ObjectMeta, OwnerReference, PartialObject
 from arbiter_kube.api.resources import GPU_NODES, NODES
-from arbiter_kube.client import Conflict, KubeClient, KubeError, NotFound, PatchType
+from arbiter_kube.client import KubeClient, KubeError, NotFound, PatchType
 from arbiter_kube.client.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -52,8 +52,11 @@ class Publisher:
                 await asyncio.sleep(backoff.next())
 
     async def _follow(self, backoff: Backoff) -> None:
-        if self._written is None:
+        while self._written is None:
             self._written = await self._make()
+            if self._written is None:
+                _log.warning("GpuNode of a former node of this name is there, until it is deleted with that")
+                await asyncio.sleep(backoff.next())
         while True:
             self._something.clear()
             status = self._status(self._written, datetime.now(UTC))
@@ -87,17 +90,19 @@ class Publisher:
         self._written = status
         self._written_at = asyncio.get_running_loop().time()
 
-    async def _make(self) -> GpuNodeStatus:
-        """What the GpuNode says now; it is made where it is missing, to be deleted together with its Node."""
+    async def _make(self) -> GpuNodeStatus | None:
+        """What the GpuNode says now; it is made where it is missing, to be deleted together with its Node.
+
+        None while there is that of a former node of this name, which is about to be deleted with all that is written.
+        """
+        node = await self._client.get(NODES, self._node)
         try:
-            return (await self._client.get(GPU_NODES, self._node)).status
+            made = await self._client.get(GPU_NODES, self._node)
         except NotFound:
-            node = await self._client.get(NODES, self._node)
-        body = PartialObject(metadata=ObjectMeta(name=self._node, owner_references=(_owner(node),)))
-        try:
-            return (await self._client.create(GPU_NODES, body)).status
-        except Conflict:
-            return (await self._client.get(GPU_NODES, self._node)).status
+            body = PartialObject(metadata=ObjectMeta(name=self._node, owner_references=(_owner(node),)))
+            made = await self._client.create(GPU_NODES, body)
+        owners = [owner.uid for owner in made.metadata.owner_references if owner.kind == NODES.kind]
+        return made.status if not owners or node.metadata.uid in owners else None
 
 
 def _owner(node: Node) -> OwnerReference:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from arbiter.ids import NodeName
+from arbiter.ids import NodeName, NodeUid
 from arbiter_extender.ledger import Ledger, claimant
 from arbiter_kube.api.objects import PartialObject
 from arbiter_kube.api.resources import NODE_METADATA, NODE_REPORTS, PODS, QUALITY_POLICIES
@@ -53,14 +53,14 @@ class Feed:
             group.create_task(
                 self._follow(
                     self._nodes,
-                    applied=lambda node: ledger.node_applied(node.name, node.labels),
+                    applied=lambda node: ledger.node_applied(node.name, node.labels, uid=node.uid),
                     deleted=lambda node: ledger.node_deleted(node.name),
                 )
             )
             group.create_task(
                 self._follow(
                     self._reports,
-                    applied=lambda node: ledger.report_applied(node.name, node.status),
+                    applied=lambda node: ledger.report_applied(node.name, node.status, of=node.node),
                     deleted=lambda node: ledger.report_deleted(node.name),
                 )
             )
@@ -98,11 +98,12 @@ class Feed:
 
 
 class _Labelled(NamedTuple):
-    """A node, of which only the labels matter: they choose its policy."""
+    """A node, of which only the labels matter, since they choose its policy, and whether it is still the same one."""
 
     name: NodeName
+    uid: NodeUid
     labels: Mapping[str, str]
 
 
 def _labelled(node: PartialObject) -> _Labelled:
-    return _Labelled(NodeName(node.metadata.name), node.metadata.labels)
+    return _Labelled(NodeName(node.metadata.name), NodeUid(node.metadata.uid), node.metadata.labels)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from arbiter.ids import NodeName, PodUid
+from arbiter.ids import NodeName, NodeUid, PodUid
 from arbiter.placement import Placement, Strategy
 from arbiter.policy import Policy
 from arbiter_extender.promises import Assignment, Deadlines, Hold
@@ -19,7 +19,7 @@ from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
-from arbiter_kube.api.reports import NodeReport
+from arbiter_kube.api.reports import ANY_NODE, NodeReport
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +43,11 @@ class Hardware(NamedTuple):
 
 @dataclass(slots=True)
 class _Node:
-    """What is known of one node."""
+    """What is known of one node; `told_of` is the one that `told` is about."""
 
-    report: NodeReport | None = None
+    uid: NodeUid = ANY_NODE
+    told: NodeReport | None = None
+    told_of: NodeUid = ANY_NODE
     hardware: Hardware | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     pods: dict[PodUid, GpuPod] = field(default_factory=dict)
@@ -55,9 +57,14 @@ class _Node:
     policy: Policy | None = None
 
     @property
+    def report(self) -> NodeReport | None:
+        """What its agent says; nothing where that was of a former node of its name, whose GPUs may be others."""
+        return None if ANY_NODE not in (self.uid, self.told_of) and self.uid != self.told_of else self.told
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to remember."""
-        return self.report is None and not (self.labels or self.pods or self.nominated or self.held)
+        return self.told is None and not (self.uid or self.labels or self.pods or self.nominated or self.held)
 
 
 def claimant(pod: Pod, *, unit: int) -> GpuPod | None:
@@ -113,27 +120,28 @@ class Ledger:
         self._forget(self._pods.pop(uid, None))
         self.release(uid)
 
-    def report_applied(self, name: NodeName, report: NodeReport) -> None:
-        """A node's agent says something new."""
+    def report_applied(self, name: NodeName, report: NodeReport, *, of: NodeUid = ANY_NODE) -> None:
+        """A node's agent says something new; `of` is the node that it was on."""
         node = self._nodes[name]
-        if node.report == report:
+        if (node.told, node.told_of) == (report, of):
             return
-        node.report, node.hardware = report, Hardware.of(report)
+        node.told, node.told_of, node.hardware = report, of, Hardware.of(report)
         self._note_drift(name)
         self._changed(name)
 
     def report_deleted(self, name: NodeName) -> None:
         """A node's GPUs are gone."""
         node = self._nodes[name]
-        node.report, node.hardware, node.drifted = None, None, frozenset()
+        node.told, node.told_of, node.hardware, node.drifted = None, ANY_NODE, None, frozenset()
         self._changed(name)
 
-    def node_applied(self, name: NodeName, labels: Mapping[str, str]) -> None:
+    def node_applied(self, name: NodeName, labels: Mapping[str, str], *, uid: NodeUid = ANY_NODE) -> None:
         """A node is new or changed; its labels choose its policy."""
-        known = self._nodes.get(name)
-        if labels != (known.labels if known is not None else {}):
+        known = self._nodes.get(name) or _Node()
+        if (known.labels, known.uid) != (labels, uid):
             node = self._nodes[name]
-            node.labels, node.policy = labels, None
+            node.labels, node.uid, node.policy = labels, uid, None
+            self._note_drift(name)
             self._changed(name)
 
     def node_deleted(self, name: NodeName) -> None:
@@ -232,7 +240,7 @@ class Ledger:
     def hardware(self, name: NodeName) -> Hardware | None:
         """A node's GPUs; None while its agent has not reported."""
         node = self._nodes.get(name)
-        return None if node is None else node.hardware
+        return None if node is None or node.report is None else node.hardware
 
     def occupancy(self, name: NodeName, *, besides: PodUid | None = None) -> NodeOccupancy | None:
         """What there is on a node, the claims of `besides` left out; None while its agent has not reported."""

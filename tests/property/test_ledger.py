@@ -16,7 +16,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.ids import GpuUuid, NodeName, NodeUid, PodUid
 from arbiter.placement import Newcomer
 from arbiter.units import MIB
 from arbiter.workload import PolicyMode
@@ -28,7 +28,7 @@ from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.occupancy import slices_per_gpu
 from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.qualitypolicy import QualityPolicy
-from arbiter_kube.api.reports import GrantReport, NodeReport, SliceReport
+from arbiter_kube.api.reports import ANY_NODE, GrantReport, NodeReport, SliceReport
 from tests.unit.extender.builders import NOW, UNIT, a_node, a_pod, a_policy
 
 SIZES = st.integers(min_value=1, max_value=13).map(lambda half: half * 512 * MIB)
@@ -64,6 +64,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.away: set[NodeName] = set()
         """Nodes whose GpuNode is deleted."""
         self.labels: dict[NodeName, dict[str, str]] = {}
+        self.uids: dict[NodeName, NodeUid] = {}
+        self.told_of: dict[NodeName, NodeUid] = {}
+        """Which node of the name each report is about."""
         self.policies: dict[str, QualityPolicy] = {}
         self.is_settled = True
         """Whether the index has seen the policies."""
@@ -190,6 +193,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.report_deleted(name)
         if with_its_node:
             self.labels.pop(name, None)
+            self.uids.pop(name, None)
             self.ledger.node_deleted(name)
 
     @precondition(lambda self: self.away)
@@ -206,7 +210,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def a_node_is_labelled(self, data: st.DataObject, labels: dict[str, str]) -> None:
         name = data.draw(st.sampled_from(sorted(self.reports)))
         self.labels[name] = labels
-        self.ledger.node_applied(name, labels)
+        self.ledger.node_applied(name, labels, uid=self.uids.get(name, ANY_NODE))
+
+    @rule(data=st.data(), is_another=st.booleans())
+    def a_node_is_shown(self, data: st.DataObject, is_another: bool) -> None:
+        """Perhaps another one, whose agent has said nothing yet."""
+        name = data.draw(st.sampled_from(sorted(self.reports)))
+        if is_another or name not in self.uids:
+            self.uids[name] = NodeUid(f"{self.uids.get(name, name)}'")
+        self.ledger.node_applied(name, self.labels.setdefault(name, {}), uid=self.uids[name])
 
     @rule(selector=st.sampled_from([{}, {"pool": "llm"}]), mode=st.sampled_from(PolicyMode))
     def a_policy_is_made_or_changed(self, selector: dict[str, str], mode: PolicyMode) -> None:
@@ -243,7 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def nodes_say_the_same_again(self) -> None:
         for name in self.reports.keys() - self.away:
-            self.ledger.report_applied(name, self.reports[name])
+            self.ledger.report_applied(name, self.reports[name], of=self.told_of[name])
 
     @rule()
     def somebody_has_time(self) -> None:
@@ -303,9 +315,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for pod in self.cluster.told.values():
             fresh.pod_applied(pod)
         for name in self.reports.keys() - self.away:
-            fresh.report_applied(name, self.reports[name])
+            fresh.report_applied(name, self.reports[name], of=self.told_of[name])
         for name, labels in self.labels.items():
-            fresh.node_applied(name, labels)
+            fresh.node_applied(name, labels, uid=self.uids.get(name, ANY_NODE))
         for policy in self.policies.values():
             fresh.policy_applied(policy)
         for pod, assignment, until in self.soft.values():
@@ -335,7 +347,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.watch(number=len(self.cluster.pending), twice=False)
         self.time_passes(10.0)
         for name, report in self.reports.items():
-            self.ledger.report_applied(name, msgspec.structs.replace(report, grants=(), slices=()))
+            self._report(name, msgspec.structs.replace(report, grants=(), slices=()))
         claims = {
             (claim.uid, name)
             for name in self.reports
@@ -370,7 +382,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.away.discard(name)
         self.reports[name] = report
         self.usable.update({gpu.uuid: gpu.usable for gpu in report.gpus})
-        self.ledger.report_applied(name, report)
+        self.told_of[name] = self.uids.get(name, ANY_NODE)
+        self.ledger.report_applied(name, report, of=self.told_of[name])
 
     def _place(self, pod: GpuPod) -> tuple[GpuUuid, ...]:
         return self.moved.get(pod.uid, pod.gpus)

@@ -106,6 +106,13 @@ Conditions = Annotated[
 ]
 
 
+class OwnerReference(ApiModel):
+    """The object that another is deleted with."""
+
+    kind: str = ""
+    uid: str = ""
+
+
 class ObjectMeta(ApiModel):
     """What Arbiter reads of an object's metadata."""
 
@@ -118,3 +125,4 @@ class ObjectMeta(ApiModel):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[OwnerReference] = Field(default_factory=list)

@@ -6,8 +6,9 @@ the memory of the custom resource's own models. Imports msgspec and the models.
 
 import msgspec
 
-from arbiter.ids import GpuUuid, NodeName, PodUid
+from arbiter.ids import GpuUuid, NodeName, NodeUid, PodUid
 from arbiter_kube.api.gpunode import GpuNodeStatus, GrantState
+from arbiter_kube.api.objects import OwnerReference
 
 
 class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -57,20 +58,30 @@ class NodeReport(_Part, frozen=True, kw_only=True):
     slices: tuple[SliceReport, ...] = ()
 
 
-class _Named(_Part, frozen=True, kw_only=True):
+class _Owned(_Part, frozen=True, kw_only=True):
     name: NodeName
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+ANY_NODE = NodeUid("")
+"""Whichever has the name."""
 
 
 class ReportedNode(_Part, frozen=True, kw_only=True):
     """A GpuNode, of which only this is read."""
 
-    metadata: _Named
+    metadata: _Owned
     status: NodeReport = NodeReport()
 
     @property
     def name(self) -> NodeName:
         """The node's name."""
         return self.metadata.name
+
+    @property
+    def node(self) -> NodeUid:
+        """Which node of that name it is about; empty where it does not say."""
+        return next((NodeUid(owner.uid) for owner in self.metadata.owner_references if owner.kind == "Node"), ANY_NODE)
 
 
 def node_report(status: GpuNodeStatus) -> NodeReport:

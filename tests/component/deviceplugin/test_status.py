@@ -1,5 +1,7 @@
 """What GpuNode says of the node."""
 
+from contextlib import suppress
+
 import pytest
 
 from arbiter.units import GIB
@@ -7,6 +9,7 @@ from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api.gpunode import GpuNodeSummary
 from arbiter_kube.api.objects import PartialObject
 from arbiter_kube.api.resources import GPU_NODES, NODES, Resource
+from arbiter_kube.client import NotFound
 from tests.component.deviceplugin.support import Site, eventually, gpu
 from tests.unit.extender.builders import a_pod
 
@@ -176,6 +179,27 @@ async def test_a_gpunode_that_somebody_deletes_is_made_again(site: Site) -> None
         return status is not None and status.gpus[:1] != [] and status.gpus[0].total == 13 * GIB
 
     await eventually(is_there, "new GpuNode with a status")
+
+
+async def test_the_gpunode_of_a_former_node_of_its_name_is_left_to_be_deleted(site: Site) -> None:
+    node = await site.client.get(NODES, site.node)
+    await eventually(site.status, "GpuNode")
+    assert site.agent.stop() == 0
+    await site.client.delete(GPU_NODES, site.node)
+    former = {"apiVersion": "v1", "kind": "Node", "name": site.node, "uid": "6c0ffee0-0000-4000-8000-000000000000"}
+    metadata = {"name": site.node, "ownerReferences": [former], "finalizers": ["test.example.com/later"]}
+    await site.client.create(GPU_NODES, {"metadata": metadata})
+
+    site.agent.start()
+    await eventually(lambda: "GpuNode of a former node" in site.agent.log, "warning")
+    assert await site.status() is None
+    await site.client.patch(GPU_NODES, site.node, {"metadata": {"finalizers": None}})
+    with suppress(NotFound):  # whoever collects garbage may have been here
+        await site.client.delete(GPU_NODES, site.node)
+
+    await eventually(site.status, "GpuNode of its own")
+    made = await site.client.get(GPU_NODE_METADATA, site.node)
+    assert [owner.uid for owner in made.metadata.owner_references] == [node.metadata.uid]
 
 
 async def test_conditions_say_what_to_expect_of_a_node_that_is_well(site: Site) -> None:

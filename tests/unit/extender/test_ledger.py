@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from arbiter.ids import GpuUuid, NodeName
+from arbiter.ids import GpuUuid, NodeName, NodeUid
 from arbiter.placement import Newcomer
 from arbiter.policy import Policy
 from arbiter.units import GIB, Slices
@@ -13,6 +13,7 @@ from arbiter_extender.ledger import Ledger
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.occupancy import Standing
 from arbiter_kube.api.qualitypolicy import QualityPolicyStatus
+from arbiter_kube.api.reports import ANY_NODE
 from tests.unit.extender.builders import NOW, a_ledger, a_node, a_pod, a_policy, at, uid
 
 N1, N2 = NodeName("n1"), NodeName("n2")
@@ -204,6 +205,50 @@ def test_a_node_whose_report_is_deleted_is_unknown() -> None:
     assert ledger.nodes() == ()
     ledger.report_applied(N1, NODE.report)
     assert entries(ledger) == [("chat", Standing.BOUND, 4, {A: Slices(4)})]
+
+
+FORMER, OWN = NodeUid("former"), NodeUid("own")
+
+NODES_OF_ONE_NAME: dict[str, tuple[tuple[NodeUid | None, NodeUid | None], bool]] = {
+    "the node's own": ((OWN, OWN), True),
+    "a former node's": ((OWN, FORMER), False),
+    "its own, though the watch still shows the former node": ((FORMER, OWN), False),
+    "of a node that the watch has not shown yet": ((None, OWN), True),
+    "of whichever node, since it does not say": ((OWN, ANY_NODE), True),
+}
+
+
+@pytest.mark.parametrize("sentence", NODES_OF_ONE_NAME)
+@pytest.mark.parametrize("is_node_first", [True, False], ids=["the node first", "the GpuNode first"])
+def test_a_gpunode_counts_for_the_node_that_it_was_made_for(sentence: str, *, is_node_first: bool) -> None:
+    (node, of), counts = NODES_OF_ONE_NAME[sentence]
+    ledger = a_ledger()
+    events: list[Callable[[], None]] = [lambda: ledger.report_applied(N1, NODE.report, of=of or ANY_NODE)]
+    if node is not None:
+        events.insert(0 if is_node_first else 1, lambda: ledger.node_applied(N1, {}, uid=node))
+    for event in events:
+        event()
+        ledger.settle()
+    assert (ledger.hardware(N1) is not None, ledger.nodes()) == (counts, (N1,) if counts else ())
+    fitting = ledger.placement(besides=uid("new")).fitting(Newcomer(demand=CHAT.pod.demand))
+    assert fitting == ([N1] if counts else [])
+
+
+def test_a_node_that_was_made_anew_has_room_once_its_own_agent_reports() -> None:
+    ledger = a_ledger()
+    ledger.node_applied(N1, {}, uid=FORMER)
+    ledger.report_applied(N1, NODE.report, of=FORMER)
+    ledger.node_applied(N1, {}, uid=OWN)
+    assert ledger.occupancy(N1) is None
+    ledger.report_deleted(N1)
+    ledger.report_applied(N1, NODE.report, of=OWN)
+    assert entries(ledger) == []
+
+
+def test_what_is_kept_for_pods_without_a_node_is_counted_while_it_lasts() -> None:
+    ledger = promised(a_ledger(NODE))
+    assert ledger.promised(now=NOW) == {Standing.SOFT_HELD: 1, Standing.ASSUMED: 1}
+    assert ledger.promised(now=NOW + 2) == {Standing.ASSUMED: 1}
 
 
 def test_a_node_that_still_counts_in_another_unit_takes_no_newcomer() -> None:
