@@ -76,17 +76,25 @@ class QualityBudget:
             llm=QualityAllocation(0.85, 0.4), image=QualityAllocation(0.85, 0.3), video=QualityAllocation(0.85, 0.25)
         )
 
-    def of(self, workload_type: WorkloadType) -> QualityAllocation:
-        """What this type is granted."""
+    def of(self, workload_type: WorkloadType | str) -> QualityAllocation:
+        """What this type is granted.
+
+        Raises:
+            ValueError: there is no such type.
+        """
         return {
             WorkloadType.LLM_INFERENCE: self.llm,
             WorkloadType.IMAGE_GENERATION: self.image,
             WorkloadType.VIDEO_GENERATION: self.video,
-        }[workload_type]
+        }[one_of(WorkloadType, workload_type)]
 
-    def apply_pressure(self, level: MemoryPressure) -> "QualityBudget":
-        """Each reduced by the level's factor."""
-        factor = float(level.quality_factor)
+    def apply_pressure(self, level: MemoryPressure | str) -> "QualityBudget":
+        """Each reduced by the level's factor.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        factor = float(one_of(MemoryPressure, level).quality_factor)
         return QualityBudget(
             llm=self.llm.reduce(factor), image=self.image.reduce(factor), video=self.video.reduce(factor)
         )

@@ -25,6 +25,9 @@ from arbiter.workload import WorkloadType
 class FragmentCache:
     """Fragments in VRAM, RAM and on NVMe, fetched from a CDN; all methods are safe from any thread.
 
+    Not from signal handlers nor `__del__`, though, and neither is a lease's `release`: these come in the midst of
+    another call.
+
     Args:
         config: sizes and places; the default accounts for 10 GiB of VRAM and keeps 32 GiB in shared memory.
         stores: what keeps a tier's bytes, where it is not what `config` names. VRAM is only accounted for by default.

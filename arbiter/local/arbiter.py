@@ -50,7 +50,8 @@ class _Holder:
 class Arbiter:
     """Shares one GPU's memory between workloads that can run at reduced quality.
 
-    Every method may be called from any thread and any event loop. `clock` gives seconds and never steps back.
+    Every method may be called from any thread and any event loop, but not from signal handlers nor `__del__`: these
+    come in the midst of another call. `clock` gives seconds and never steps back.
     """
 
     def __init__(self, config: ArbiterConfig | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -176,7 +177,12 @@ class Arbiter:
     # Holding memory; an Allocation's own methods end here
 
     def release_allocation(self, allocation: Allocation) -> bool:
-        """Give an allocation's memory back; False where that has been done before, or it is another arbiter's."""
+        """Give an allocation's memory back; False where that has been done before, or it is another arbiter's.
+
+        Raises:
+            TypeError: it is no allocation.
+        """
+        instance(Allocation, allocation, what="allocation", example="what request_allocation returns")
         with self._lock:
             holder = self._holder(allocation)
             if holder is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from arbiter.calculator import QualityCalculator
+from arbiter.calculator import QualityBudget, QualityCalculator
 from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
 from arbiter.curves import quality_curve
 from arbiter.demand import Demand
@@ -134,5 +134,6 @@ def test_types_and_priorities_may_be_named() -> None:
     by_name = Coordinator().calculate_quality("LlmInference", "UserFacing", 0.5)
     assert by_name == Coordinator().calculate_quality(WorkloadType.LLM_INFERENCE, Priority.HIGH, 0.5)
     assert QualityCalculator().calculate("ImageGeneration", "Low", 0.5) == 0.6
+    assert QualityBudget().apply_pressure("Moderate").of("LlmInference").target == 0.9
     with pytest.raises(ValueError, match=r'^"Llm" is no WorkloadType; write one of'):
         Coordinator().calculate_quality("Llm", "High", 0.5)

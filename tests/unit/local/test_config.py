@@ -282,6 +282,12 @@ def test_an_arbiter_is_asked_with_a_request() -> None:
         arbiter.allocate(wrong)
 
 
+def test_what_is_no_allocation_cannot_be_released() -> None:
+    name: Any = "llm-1"
+    with Arbiter() as arbiter, pytest.raises(TypeError, match="allocation should be of class Allocation, such as what"):
+        arbiter.release_allocation(name)
+
+
 def test_a_refused_size_leaves_the_arbiter_as_it_was() -> None:
     with Arbiter(ArbiterConfig.for_vram_gb(12)) as arbiter:
         wrong: Any = 10.5 * GIB

@@ -185,6 +185,15 @@ def test_who_should_leave_has_to_as_long_as_somebody_else_counts_on_its_room() -
     assert leavers(desk.after(15)) == []
 
 
+def test_who_should_leave_may_stay_where_the_request_can_do_without_its_room() -> None:
+    desk = Desk(12, ArbiterConfig(pressure_threshold=1)).ask("batch", 4, priority="Background").ask("small", 2)
+    desk.ask("chat", 6, floor=2).ask("urgent", 5, priority="High")
+    assert leavers(desk) == ["batch"]
+    assert leavers(desk.release("small")) == []
+    assert desk.acknowledge("chat").holds("urgent")
+    assert (desk.memory("chat"), desk.stats.preemptions) == (3, 1)
+
+
 def test_of_those_who_should_leave_the_most_important_may_stay_first() -> None:
     desk = Desk(12).ask("batch", 6, priority="Background").ask("main", 6, priority="Low")
     assert leavers(desk.ask("chat", 7, priority="High", timeout=5)) == ["batch", "main"]
