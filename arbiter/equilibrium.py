@@ -90,27 +90,6 @@ class Balance:
     qualities: Mapping[PodUid, Fraction]
 
 
-def solve(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Equilibrium:
-    """The equilibrium of one node's GPUs, whose usable bytes are `capacities`; the order of the members is irrelevant.
-
-    GPUs that no member couples are solved apart, and answers are kept: what has not changed costs a look-up.
-
-    Raises:
-        KeyError: a member is on a GPU without a capacity.
-    """
-    everybody = tuple(members)
-    prices: dict[GpuUuid, GpuPrice] = {}
-    targets: dict[PodUid, Target] = {}
-    for gpus, coupled in _components(capacities, everybody):
-        solved = _solve_component(tuple((gpu, capacities[gpu]) for gpu in gpus), coupled, policy)
-        prices.update(solved.prices)
-        targets.update(solved.targets)
-    return Equilibrium(
-        prices={gpu: prices[gpu] for gpu in capacities},
-        targets={member.uid: targets[member.uid] for member in everybody},
-    )
-
-
 def _components(
     capacities: Iterable[GpuUuid], members: tuple[Member, ...]
 ) -> Iterator[tuple[tuple[GpuUuid, ...], tuple[Member, ...]]]:
@@ -126,7 +105,6 @@ def _components(
     return ((gpus, tuple(found)) for gpus, found in here.items())
 
 
-@lru_cache(maxsize=1024)
 def _solve_component(
     capacities: tuple[tuple[GpuUuid, int], ...], members: tuple[Member, ...], policy: Policy
 ) -> Equilibrium:
@@ -153,6 +131,36 @@ def _target(member: Member, balance: Balance) -> Target:
 
 def _least(member: Member) -> int:
     return member.demand.floor if member.held is None else member.held
+
+
+class Solver:
+    """Solves nodes, and keeps the answers of the last `kept` GPUs: what has not changed costs a look-up."""
+
+    def __init__(self, *, kept: int) -> None:
+        self._solve_component = lru_cache(maxsize=kept)(_solve_component)
+
+    def solve(self, capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Equilibrium:
+        """The equilibrium of one node's GPUs, whose usable bytes are `capacities`; the members' order is irrelevant.
+
+        GPUs that no member couples are solved apart.
+
+        Raises:
+            KeyError: a member is on a GPU without a capacity.
+        """
+        everybody = tuple(members)
+        prices: dict[GpuUuid, GpuPrice] = {}
+        targets: dict[PodUid, Target] = {}
+        for gpus, coupled in _components(capacities, everybody):
+            solved = self._solve_component(tuple((gpu, capacities[gpu]) for gpu in gpus), coupled, policy)
+            prices.update(solved.prices)
+            targets.update(solved.targets)
+        return Equilibrium(
+            prices={gpu: prices[gpu] for gpu in capacities},
+            targets={member.uid: targets[member.uid] for member in everybody},
+        )
+
+
+solve = Solver(kept=1024).solve
 
 
 def balance_exactly(capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy) -> Balance:

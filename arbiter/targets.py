@@ -3,16 +3,23 @@
 Pure. Imports the equilibrium.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from arbiter.equilibrium import Equilibrium, Member, Target, solve
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
 
+Solve = Callable[[Mapping[GpuUuid, int], Iterable[Member], Policy], Equilibrium]
+
 
 def solve_with_behind(
-    capacities: Mapping[GpuUuid, int], members: Iterable[Member], policy: Policy, *, behind: Collection[PodUid]
+    capacities: Mapping[GpuUuid, int],
+    members: Iterable[Member],
+    policy: Policy,
+    *,
+    behind: Collection[PodUid],
+    solve: Solve = solve,
 ) -> Equilibrium:
     """`solve`, with targets of their own for those of the held members that are `behind` with giving back.
 
