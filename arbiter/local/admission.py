@@ -47,6 +47,13 @@ class Admission:
         )
         return tuple(victim.uid for victim in chosen or ())
 
+    def has_to_leave(self, victim: Claim, now: float) -> bool:
+        """Whether somebody lacks the room of one that is counted as staying: who it leaves for, or who came later."""
+        heir = self._book.claims.get(victim.leaving_for) if victim.leaving_for else None
+        if heir is not None and heir.stage is Stage.GATED:
+            return self.lack(heir, now, gone=frozenset({heir.uid})) is not None
+        return self._book.room(now).promised > self._config.vram_budget
+
     def _quality(self, claim: Claim, now: float, *, gone: frozenset[PodUid]) -> Fraction:
         """What the claim would get by its type alone: its own promise counted, insisting would cost the others."""
         demand = replace(claim.demand, minimum=self._config.minimum_of(claim.demand.workload_type))

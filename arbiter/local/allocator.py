@@ -178,19 +178,12 @@ class Allocator:
         """Who was told to leave stays once its room is needed no more; who was to leave last stays first."""
         for victim in sorted(self._book.in_stage(Stage.LEAVING), key=lambda claim: claim.order):
             victim.stage = Stage.HOLDING
-            if self._has_to_leave(victim, now):
+            if self._admission.has_to_leave(victim, now):
                 victim.stage = Stage.LEAVING
                 continue
             victim.leaving_for = None
             self._is_unsolved = True
             self._tell(victim)
-
-    def _has_to_leave(self, victim: Claim, now: float) -> bool:
-        """Whether somebody lacks the room of one that is counted as staying: who it leaves for, or who came later."""
-        heir = self._book.claims.get(victim.leaving_for) if victim.leaving_for else None
-        if heir is not None and heir.stage is Stage.GATED:
-            return self._admission.lack(heir, now, gone=frozenset({heir.uid})) is not None
-        return self._book.room(now).promised > self._config.vram_budget
 
     def _note_overstayers(self, now: float) -> None:
         """Who was told to leave and has not is no longer expected to: its bytes count again."""

@@ -4,7 +4,9 @@ import gc
 import gzip
 import json
 import os
+import pty
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -89,6 +91,20 @@ def test_every_placement_and_trace_by_default_in_several_processes(
     assert [(result["trace"], result["placement"]) for result in results] == [
         (name, rule) for name in ("openb_pods", "shares") for rule in ("ours", "fgd", "best-fit", "random")
     ]
+
+
+def test_a_terminal_sees_how_far_it_is_and_a_pipe_the_answer_alone(trace: Trace) -> None:
+    terminal, end = pty.openpty()
+    command = [Path(sys.executable).with_name("arbiter"), "simulate", trace(), "--placement", "ours", "--jobs", "1"]
+    done = subprocess.run(
+        [*command, "-o", "json"], stdout=subprocess.PIPE, stderr=end, env={**os.environ, "TERM": "xterm"}, check=True
+    )
+    os.close(end)
+    seen = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    assert "simulating" in seen
+    assert "0/1" in seen
+    assert len(json.loads(done.stdout)["results"]) == 1
 
 
 def test_nodes_from_another_file(trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
