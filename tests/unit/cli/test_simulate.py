@@ -95,7 +95,15 @@ def test_every_placement_and_trace_by_default_in_several_processes(
 
 def test_a_terminal_sees_how_far_it_is_and_a_pipe_the_answer_alone(trace: Trace) -> None:
     terminal, end = pty.openpty()
-    command = [Path(sys.executable).with_name("arbiter"), "simulate", trace(), "--placement", "ours", "--jobs", "1"]
+    command = [
+        str(Path(sys.executable).with_name("arbiter")),
+        "simulate",
+        trace(),
+        "--placement",
+        "ours",
+        "--jobs",
+        "1",
+    ]
     done = subprocess.run(
         [*command, "-o", "json"], stdout=subprocess.PIPE, stderr=end, env={**os.environ, "TERM": "xterm"}, check=True
     )
