@@ -13,6 +13,7 @@ from itertools import count
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -30,6 +31,8 @@ from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.reports import ANY_NODE, GrantReport, NodeReport, SliceReport
 from tests.unit.extender.builders import NOW, UNIT, a_node, a_pod, a_policy
+
+pytestmark = pytest.mark.timeout(900)
 
 SIZES = st.integers(min_value=1, max_value=13).map(lambda half: half * 512 * MIB)
 
@@ -399,4 +402,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=80, stateful_step_count=60)
+TestLedger.settings = settings(stateful_step_count=60)
