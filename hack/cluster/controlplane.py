@@ -24,7 +24,7 @@ _SERVICE_NETWORK = "10.96.0.0/16"
 _SERVICE_ADDRESS = "10.96.0.1"
 _ADMIN_GROUPS = ("system:masters",)
 _READY_SECONDS = 60.0
-_KUBECTL_SECONDS = 60.0
+_KUBECTL_SECONDS = 120.0
 _LOOPBACK = "127.0.0.1"
 # Below the range that the kernel hands out to outgoing connections, which would take a port between choice and use.
 _FREE_PORTS = range(20000, 32000)

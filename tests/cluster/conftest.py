@@ -16,7 +16,7 @@ from hack.cluster.paths import REPOSITORY
 from hack.observe import Observer
 
 REMAINS = REPOSITORY / "build" / "cluster-tests"
-_INSIST_SECONDS = 60.0
+_INSIST_SECONDS = 240.0
 _OF_KUBERNETES = ("default", "arbiter-system", "kube-node-lease", "kube-public", "kube-system")
 
 
