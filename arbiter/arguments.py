@@ -82,6 +82,17 @@ def finite(value: object, *, what: str) -> float:
     return number
 
 
+def flag(value: object, *, what: str) -> bool:
+    """True or False: who writes anything else, such as the word "false", may mean what Python does not take it for.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{what} should be True or False, not {value!r}.")
+    return value
+
+
 def instance(kind: type[_Kind], value: object, *, what: str, example: str) -> _Kind:
     """An object of that class.
 

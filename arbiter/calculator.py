@@ -7,7 +7,7 @@ for the decimals that went in; the tables are those of infernum-arbiter 0.2.0-rc
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from arbiter.arguments import clamped, one_of
+from arbiter.arguments import clamped, flag, one_of
 from arbiter.formula import calculated_quality
 from arbiter.piecewise import Piecewise
 from arbiter.workload import MemoryPressure, Priority, WorkloadType
@@ -33,6 +33,7 @@ class QualityAllocation:
         target = clamped(self.target, what="target")
         object.__setattr__(self, "target", target)
         object.__setattr__(self, "minimum", min(clamped(self.minimum, what="minimum"), target))
+        flag(self.adjustable, what="adjustable")
 
     @property
     def viable(self) -> bool:

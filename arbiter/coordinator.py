@@ -7,7 +7,7 @@ equilibrium, whose curves are made of the same formula and which knows how many 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from arbiter.arguments import clamped, one_of
+from arbiter.arguments import clamped, flag, one_of
 from arbiter.calculator import QualityCalculator, exact, value_at
 from arbiter.formula import coordinated_quality
 from arbiter.policy import Policy
@@ -35,6 +35,7 @@ class CoordinatorConfig:
         for name in ("llm_min_quality", "diffusion_min_quality"):
             object.__setattr__(self, name, clamped(getattr(self, name), what=name))
         object.__setattr__(self, "policy", one_of(PolicyMode, self.policy))
+        flag(self.adaptive, what="adaptive")
 
     @classmethod
     def llm_first(cls) -> "CoordinatorConfig":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from arbiter.arguments import clamped, finite, one_of, seconds, size
+from arbiter.arguments import clamped, finite, flag, one_of, seconds, size
 from arbiter.calculator import exact
 from arbiter.coordinator import CoordinatorConfig
 from arbiter.detection import GpuDetectionResult, GpuDetector
@@ -45,6 +45,7 @@ class ArbiterConfig:
             object.__setattr__(self, name, seconds(getattr(self, name), what=name))
         finite(self.restore_interval, what="restore_interval")
         object.__setattr__(self, "policy", one_of(PolicyMode, self.policy))
+        flag(self.adaptive, what="adaptive")
 
     @classmethod
     def for_vram_gb(cls, gigabytes: float) -> "ArbiterConfig":

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from arbiter.arguments import finite, one_of, seconds, size
+from arbiter.arguments import finite, flag, one_of, seconds, size
 from arbiter.calculator import exact
 from arbiter.demand import SPEC_FIELDS, Demand, DemandDefaults, DemandRequest, Level, resolve
 from arbiter.local.config import ArbiterConfig
@@ -67,7 +67,7 @@ class AllocationRequest:
             "minimum_quality": None if minimum_quality is None else finite(minimum_quality, what="minimum_quality"),
             "levels": _levels(levels),
             "timeout": None if timeout is None else seconds(timeout, what="timeout"),
-            "no_wait": no_wait,
+            "no_wait": flag(no_wait, what="no_wait"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

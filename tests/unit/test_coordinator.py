@@ -1,13 +1,14 @@
 """The coordinator's answers under each policy, against the reference's tables and the equilibrium's curves."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 import pytest
 
-from arbiter.calculator import QualityBudget, QualityCalculator
+from arbiter.calculator import QualityAllocation, QualityBudget, QualityCalculator
 from arbiter.coordinator import Coordinator, CoordinatorConfig, QualitySuggestion
 from arbiter.curves import quality_curve
 from arbiter.demand import Demand
@@ -128,6 +129,16 @@ def test_a_name_that_no_policy_has_is_refused() -> None:
     name: Any = "Fair"
     with pytest.raises(ValueError, match=r'^"Fair" is no PolicyMode; write one of Adaptive, LlmFirst,'):
         CoordinatorConfig(policy=name)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [(CoordinatorConfig, "adaptive"), (QualityAllocation, "adjustable")],
+    ids=["adaptive", "adjustable"],
+)
+def test_a_word_is_no_truth(make: Callable[..., object], field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} should be True or False, not 'no'"):
+        make(**{field: "no"})
 
 
 def test_types_and_priorities_may_be_named() -> None:

@@ -211,6 +211,7 @@ ASKED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
         {"levels": [(0.5, 0.5)]},
         "the size of a level should be a whole number of bytes, such as 8 * GIB, not 0.5.",
     ),
+    "a word for a truth": ({"no_wait": "false"}, "no_wait should be True or False, not 'false'."),
     "levels that are no list": (
         {"levels": 5},
         "levels should be pairs of quality and bytes, such as [(0.5, 3 * GIB)], not 5.",
@@ -245,6 +246,7 @@ CONFIGURED_WRONGLY: dict[str, tuple[dict[str, Any], str]] = {
     "a time in words": ({"shrink_grace": "30s"}, "shrink_grace should be 0 seconds or more, not '30s'."),
     "grows that never come again": ({"restore_interval": math.inf}, "restore_interval should be a number, not inf."),
     "a quality in words": ({"llm_min_quality": "x"}, "llm_min_quality should be a number from 0 to 1, not 'x'."),
+    "a word for a truth": ({"adaptive": "false"}, "adaptive should be True or False, not 'false'."),
     "no such policy": (
         {"policy": "Fair"},
         '"Fair" is no PolicyMode; write one of Adaptive, LlmFirst, DiffusionFirst, Balanced, Fixed.',
