@@ -112,6 +112,7 @@ def from_kubeconfig(path: Path | None, *, context: str | None = None) -> Credent
             list_kube_config_contexts,
             load_kube_config,
         )
+        from yaml import YAMLError  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
         raise CredentialsError(
             "There is no service account here, and the package kubernetes, which reads kubeconfig files, is not "
@@ -127,9 +128,10 @@ def from_kubeconfig(path: Path | None, *, context: str | None = None) -> Credent
         tls = _tls(configuration) if configuration.host.startswith("https") else None
         contexts, current = list_kube_config_contexts(str(path) if path else None)  # type: ignore[no-untyped-call] # the same
         chosen = current if context is None else next(known for known in contexts if known["name"] == context)
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
-        # The last two are what the loader raises for YAML of another shape.
-        raise CredentialsError(f"{where} cannot be used as a kubeconfig file: {error}") from error
+    except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+        # The last two are what the loader raises for YAML of another shape; YAML's own errors have several lines.
+        reason = " ".join(str(error).split())
+        raise CredentialsError(f"{where} cannot be used as a kubeconfig file: {reason}") from error
     return Credentials(
         server=configuration.host.rstrip("/"),
         ssl=tls,

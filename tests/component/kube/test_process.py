@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 SCRIPT = """
 import argparse, asyncio, logging, sys
 from arbiter_kube.client import KubeClient
@@ -51,42 +53,27 @@ def test_a_signal_ends_it_in_good_order(number: signal.Signals) -> None:
         assert first.startswith("time=2")
         assert first.endswith("Z level=INFO logger=test started unit=268435456 bind=0.0.0.0:8080\n")
         process.send_signal(number)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=PATIENCE)
     assert rest.endswith("level=INFO logger=test ended\n")
     assert process.returncode == 0
 
 
 def test_bad_configuration_is_one_sentence_and_exit_code_2() -> None:
     with start("refuse") as process:
-        _, text = process.communicate(timeout=20)
+        _, text = process.communicate(timeout=PATIENCE)
     assert (process.returncode, text) == (2, "--vram-unit 3Gi is not what this node uses; write 1Gi.\n")
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "{path} cannot be used as a kubeconfig file: Invalid kube-config file. No configuration found.\n"),
-        ("just text", "{path} cannot be used as a kubeconfig file: "),
-        ("apiVersion: v1\nkind: Config\n", "{path} cannot be used as a kubeconfig file: "),
-    ],
-    ids=["missing", "text", "empty"],
-)
-def test_an_unusable_kubeconfig_is_one_sentence_and_exit_code_2(
-    tmp_path: Path, content: str | None, sentence: str
-) -> None:
-    path = tmp_path / "kubeconfig"
-    if content is not None:
-        path.write_text(content)
-    with start("connect", f"--kubeconfig={path}") as process:
-        _, text = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert text.startswith(sentence.format(path=path))
-    assert text.count("\n") == 1
+def test_an_unusable_kubeconfig_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    with start("connect", f"--kubeconfig={tmp_path / 'kubeconfig'}") as process:
+        _, text = process.communicate(timeout=PATIENCE)
+    reason = "Invalid kube-config file. No configuration found."
+    assert (process.returncode, text) == (2, f"{tmp_path}/kubeconfig cannot be used as a kubeconfig file: {reason}\n")
 
 
 def test_an_error_that_nobody_expected_keeps_its_traceback() -> None:
     with start("fail") as process:
-        _, text = process.communicate(timeout=20)
+        _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert text.endswith("RuntimeError: boom\n")
 
@@ -96,11 +83,11 @@ def test_a_flag_outweighs_its_environment_variable() -> None:
         assert process.stderr is not None
         assert "unit=2147483648" in process.stderr.readline()
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_a_bad_value_in_the_environment_says_what_to_write() -> None:
     with start("wait", ARBITER_VRAM_UNIT="1Q") as process:
-        _, text = process.communicate(timeout=20)
+        _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert text.endswith('--vram-unit: "1Q" is no size; write a number with a unit, such as 10Gi or 1843Mi.\n')
