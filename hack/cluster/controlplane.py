@@ -5,13 +5,17 @@ its network namespace. Imports `binaries`, `kubeconfig`, `pki`, `probe` and `pro
 """
 
 import enum
+import http.client
+import json
 import random
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hack.cluster import binaries, kubeconfig, probe
 from hack.cluster.command import NO_PROXY, run
@@ -23,8 +27,9 @@ POD_NETWORK = "10.244.0.0/16"
 _SERVICE_NETWORK = "10.96.0.0/16"
 _SERVICE_ADDRESS = "10.96.0.1"
 _ADMIN_GROUPS = ("system:masters",)
-_READY_SECONDS = 60.0
+_READY_SECONDS = 120.0
 _KUBECTL_SECONDS = 120.0
+_TOKEN_SECONDS = 1000 * 3600
 _LOOPBACK = "127.0.0.1"
 # Below the range that the kernel hands out to outgoing connections, which would take a port between choice and use.
 _FREE_PORTS = range(20000, 32000)
@@ -168,12 +173,14 @@ class ControlPlane:
 
         With `node` the token carries that node's name in its claims, as a pod's on that node would.
         """
-        binding = () if node is None else ("--bound-object-kind=Node", f"--bound-object-name={node}")
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=1000h", *binding)
+        spec: dict[str, object] = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS}
+        if node is not None:
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node}
+        answer = self._post(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", {"spec": spec})
         text = kubeconfig.render(
             server=self.server,
             authority=self.authority.certificate,
-            credential=kubeconfig.Token(token.strip()),
+            credential=kubeconfig.Token(answer["status"]["token"]),
             namespace=namespace,
         )
         file_name = _file_name("token", namespace, name, *filter(None, [node]))
@@ -198,6 +205,20 @@ class ControlPlane:
         """Returns what the API server answers the administrator, None unless with status 200: kubectl, but quick."""
         tls = self.authority.client_context(self._user("admin", _ADMIN_GROUPS))
         return probe.get(self.place.address, self.place.ports.apiserver, path, tls=tls)
+
+    def _post(self, path: str, body: object) -> Any:
+        """What the API server answers an administrator who makes something: kubectl, but quick."""
+        tls = self.authority.client_context(self._user("admin", _ADMIN_GROUPS))
+        connection = http.client.HTTPSConnection(
+            self.place.address, self.place.ports.apiserver, timeout=_KUBECTL_SECONDS, context=tls
+        )
+        with closing(connection):
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            text = response.read().decode()
+        if response.status != HTTPStatus.CREATED:
+            raise CommandError(f"POST {path}: {text}")
+        return json.loads(text)
 
     def _run(self, name: str, *flags: str) -> None:
         self.processes.start(name, (*self.place.enter, str(binaries.directory() / name), *flags))

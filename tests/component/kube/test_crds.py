@@ -25,22 +25,24 @@ ON_PAGES = {
 @pytest.fixture(autouse=True, scope="module")
 def crds(control_plane: ControlPlane) -> None:
     """They stay, since the control plane is every module's."""
-    for text in manifests().values():
-        control_plane.kubectl("apply", "--filename=-", stdin=text)
-    for definition in DEFINITIONS:
-        name = f"crd/{definition.resource.plural}.{definition.resource.group}"
-        control_plane.kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
+    control_plane.kubectl("apply", "--filename=-", stdin="---\n".join(manifests().values()))
+    names = [f"crd/{definition.resource.plural}.{definition.resource.group}" for definition in DEFINITIONS]
+    control_plane.kubectl("wait", "--for=condition=Established", *names, "--timeout=60s")
 
 
+@pytest.fixture(scope="module")
+def namespaces(control_plane: ControlPlane) -> None:
+    """Those of the examples."""
+    documents = (one for text in (EXAMPLES | ON_PAGES).values() for one in yaml.safe_load_all(text))
+    names = {one["metadata"].get("namespace", "default") for one in documents}
+    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(names)]
+    control_plane.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(made))
+
+
+@pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("manifest", (EXAMPLES | ON_PAGES).values(), ids=EXAMPLES | ON_PAGES)
 def test_the_examples_are_accepted(control_plane: ControlPlane, manifest: str) -> None:
-    for document in yaml.safe_load_all(manifest):
-        namespace = document["metadata"].get("namespace")
-        if namespace and f"namespace/{namespace}" not in control_plane.kubectl("get", "namespaces", "--output=name"):
-            control_plane.kubectl("create", "namespace", namespace)
-        control_plane.kubectl(
-            "apply", "--filename=-", "--dry-run=server", "--validate=strict", stdin=yaml.safe_dump(document)
-        )
+    control_plane.kubectl("apply", "--filename=-", "--dry-run=server", "--validate=strict", stdin=manifest)
 
 
 NONSENSE: dict[str, tuple[Resource[Any], dict[str, Any], str]] = {

@@ -104,7 +104,8 @@ class Metric:
     labels: Mapping[str, frozenset[str]]
 
 
-def known(recording: Recording) -> dict[str, Metric]:
+@pytest.fixture(scope="module")
+def metrics(recording: Recording) -> Mapping[str, Metric]:
     """Every sample's name that the processes tell; the labels of one without samples are those that the docs tell."""
     seen: dict[str, dict[str, set[str]]] = {}
     for exposition in recording.expositions:
@@ -159,15 +160,17 @@ def unknown(tree: Json, metrics: Mapping[str, Metric]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", PANELS)
-def test_dashboards_name_nothing_that_no_process_tells(case: str, recording: Recording) -> None:
+def test_dashboards_name_nothing_that_no_process_tells(
+    case: str, recording: Recording, metrics: Mapping[str, Metric]
+) -> None:
     dashboard, panel = PANELS[case]
-    metrics = known(recording)
     trees = [recording.prometheus.parsed(runnable(query.expr, dashboard)) for query in panel.queries]
     assert [unknown(tree, metrics) for tree in trees] == [[] for _ in panel.queries]
 
 
-def test_alerts_name_nothing_that_no_process_tells_and_are_evaluated(recording: Recording) -> None:
-    metrics = known(recording)
+def test_alerts_name_nothing_that_no_process_tells_and_are_evaluated(
+    recording: Recording, metrics: Mapping[str, Metric]
+) -> None:
     assert recording.rules
     for rule in recording.rules:
         assert unknown(recording.prometheus.parsed(rule["query"]), metrics) == [], rule["name"]
@@ -181,8 +184,7 @@ def test_what_goes_wrong_here_is_told_with_the_pods_name(recording: Recording) -
     assert {name for name, alerts in told.items() if alerts} == {"ArbiterMeasuredAboveGrant"}
 
 
-def test_variables_offer_what_there_is(recording: Recording) -> None:
-    metrics = known(recording)
+def test_variables_offer_what_there_is(metrics: Mapping[str, Metric]) -> None:
     offered = {
         variable.name: metrics[variable.metric].labels[variable.name]
         for dashboard in DASHBOARDS.values()
