@@ -53,6 +53,19 @@ class Kind(NamedTuple):
         return cls(demand.floor, demand.gpu_count, newcomer.cpu, newcomer.models)
 
 
+class Look(NamedTuple):
+    """What a newcomer sees of a GPU who wants one, nothing else, and is nobody's replica.
+
+    That is its node's model, and of `GpuLoad` whatever differs where all room is used before anybody gives way.
+    """
+
+    model: str
+    floor: int
+    room: int
+    wanted: int
+    weight: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuLoad:
     """One GPU in bytes: the largest floor that fits, `room` for those who give way and the full sizes they want.
@@ -155,14 +168,13 @@ class NodeLoad:
     """One node: its GPUs by uuid, the floors that fit on them, largest first, and what is idle on each, least first.
 
     `distinct` are the first of those GPUs that a newcomer who wants one and is nobody's replica cannot tell apart.
-    `by_spare` are those that differ where it keeps its full size: bytes left beside everybody's full sizes, the largest
-    floor, and which GPU it is. There are none where the node's CPU or policy matters too.
+    `looks` are those of its GPUs; none where the node's CPU or policy matters too.
     """
 
     room: NodeRoom
     gpus: tuple[GpuLoad, ...]
     distinct: tuple[GpuLoad, ...]
-    by_spare: tuple[tuple[int, int, int], ...]
+    looks: tuple[Look, ...]
     floors: tuple[int, ...]
     idle: tuple[int, ...]
     owners: frozenset[OwnerUid]
@@ -184,12 +196,11 @@ class NodeLoad:
         )
         same = {gpu.uuid for gpu in room.gpus if id(gpu) in known}
         worths, losses = (before.worths, before.losses) if before and same else ({}, {})
-        plain = room.idle is None and all(gpu.share is None for gpu in gpus)
-        places = {(gpu.room - gpu.wanted, gpu.floor): place for place, gpu in reversed([*enumerate(gpus)]) if plain}
+        is_plain = room.idle is None and all(gpu.share is None for gpu in gpus)
         return cls(
             room=room,
             gpus=tuple(gpus),
-            by_spare=tuple([(*key, place) for key, place in places.items()]),
+            looks=tuple([Look(room.model, gpu.floor, gpu.room, gpu.wanted, gpu.weight) for gpu in gpus if is_plain]),
             distinct=tuple({(gpu.room, gpu.wanted, gpu.weight, gpu.floor): gpu for gpu in reversed(gpus)}.values()),
             floors=tuple(sorted([gpu.floor for gpu in gpus], reverse=True)),
             idle=tuple(sorted([gpu.idle for gpu in gpus])),

@@ -7,7 +7,7 @@ half looks further: what is left over once a node is filled with one kind. Impor
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
@@ -22,8 +22,12 @@ fills them one after another; finer differences spread newcomers over all of the
 REMEMBERED = 1 << 16
 """Answers that are kept at most, of each of two kinds."""
 
+PARTS = 1 << 12
+"""Parts of answers that are kept at most, of each of two kinds: some kB each."""
+
 _Key = TypeVar("_Key", bound=Hashable)
 _Answer = TypeVar("_Answer")
+_Reach = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,16 @@ class _Row:
             rates=tuple(accumulate((weight / max(1, cpu) for cpu, weight in ascending), initial=0.0)),
         )
 
+    def reach(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """For how many pods there is memory, and on GPUs with how many bytes. `sizes`: idle bytes of one, how many."""
+        pods = gpus = reached = 0
+        for size, times in sizes:
+            if size >= self.floor:
+                pods += size // self.floor * times
+                gpus += times
+                reached += size * times
+        return pods if self.gpus == 1 else gpus // self.gpus, reached
+
     def usable(self, pods: int, reached: int, cpu: int | None) -> float:
         """Twice the bytes that they can use where there is memory for `pods` of them on GPUs with `reached` bytes.
 
@@ -59,10 +73,29 @@ class _Row:
             return 0.0
         if cpu is None:
             return self.weight * (reached + pods * self.floor * self.gpus)
-        startable = self.weights[bisect_right(self.cpus, cpu)]
+        return self.startable(cpu) * reached + self.filled(pods, cpu)
+
+    def startable(self, cpu: int) -> float:
+        """The weight of those who have CPU enough for one of them."""
+        return self.weights[bisect_right(self.cpus, cpu)]
+
+    def filled(self, pods: int, cpu: int) -> float:
+        """Bytes that they have once the node is filled with them."""
         enough = bisect_right(self.cpus, cpu / pods)
         filling = self.weights[enough] * pods + cpu * (self.rates[-1] - self.rates[enough])
-        return startable * reached + filling * self.floor * self.gpus
+        return filling * self.floor * self.gpus
+
+
+class _Filled(dict[int, float]):
+    """What a row has, by how many there is memory for, beside some CPU; worked out when it is asked for."""
+
+    def __init__(self, row: _Row, cpu: int) -> None:
+        self._row = row
+        self._cpu = cpu
+
+    def __missing__(self, pods: int) -> float:
+        filled = self[pods] = self._row.filled(pods, self._cpu)
+        return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +121,8 @@ class Mix:
         self._rows: dict[str, _Rows] = {}
         self._unusable_by: dict[tuple[str, int | None, tuple[int, ...]], float] = {}
         self._taken: dict[tuple[str, int, int], float] = {}
+        self._reach: dict[tuple[str, tuple[int, ...]], _Reach] = {}
+        self._beside: dict[tuple[str, int], tuple[tuple[float, _Filled], ...]] = {}
 
     @classmethod
     def of(cls, shares: Mapping[Kind, float], nodes: Iterable[NodeLoad]) -> "Mix | None":
@@ -129,7 +164,7 @@ class Mix:
         worse = self._taken.get(key)
         if worse is None:
             worse = left - idle + (self._usable_of_one(model, idle) - self._usable_of_one(model, left)) / 2
-            _remember(self._taken, key, worse)
+            _remember(self._taken, key, worse, at_most=REMEMBERED)
         for row in self._rows_on(model).wide:
             if row.floor > idle:
                 break
@@ -151,25 +186,38 @@ class Mix:
         known = self._unusable_by.get(key)
         if known is None:
             known = self._measure(model, cpu, idle)
-            _remember(self._unusable_by, key, known)
+            _remember(self._unusable_by, key, known, at_most=REMEMBERED)
         return known
 
     def _measure(self, model: str, cpu: int | None, idle: tuple[int, ...]) -> float:
-        total, usable = sum(idle), 0.0
-        sizes = [(size, idle.count(size)) for size in {*idle} if size]
-        largest = idle[-1] if idle else 0
-        for row in self._rows_on(model).everybody:
-            floor = row.floor
-            if floor > largest:
-                break
-            pods = gpus = reached = 0
-            for size, times in sizes:
-                if size >= floor:
-                    pods += size // floor * times
-                    gpus += times
-                    reached += size * times
-            usable += row.usable(pods if row.gpus == 1 else gpus // row.gpus, reached, cpu)
-        return total - usable / 2
+        usable, reach = 0.0, self._reach_of(model, idle)
+        if cpu is None:
+            for row, (pods, reached) in zip(self._rows_on(model).everybody, reach, strict=False):
+                usable += row.usable(pods, reached, None)
+        else:
+            for (startable, filled), (pods, reached) in zip(self._rows_beside(model, cpu), reach, strict=False):
+                if pods:
+                    usable += startable * reached + filled[pods]
+        return sum(idle) - usable / 2
+
+    def _rows_beside(self, model: str, cpu: int) -> tuple[tuple[float, _Filled], ...]:
+        """What the rows can start and fill beside this CPU."""
+        rows = self._beside.get((model, cpu))
+        if rows is None:
+            rows = tuple([(row.startable(cpu), _Filled(row, cpu)) for row in self._rows_on(model).everybody])
+            _remember(self._beside, (model, cpu), rows, at_most=PARTS)
+        return rows
+
+    def _reach_of(self, model: str, idle: tuple[int, ...]) -> _Reach:
+        """Of the rows with a floor that fits, how many pods there is memory for, on GPUs with how many bytes."""
+        known = self._reach.get((model, idle))
+        if known is None:
+            sizes = [(size, idle.count(size)) for size in {*idle} if size]
+            largest = idle[-1] if idle else 0
+            rows = [row for row in self._rows_on(model).everybody if row.floor <= largest]
+            known = tuple([row.reach(sizes) for row in rows])
+            _remember(self._reach, (model, idle), known, at_most=PARTS)
+        return known
 
     def _rows_on(self, model: str) -> _Rows:
         rows = self._rows.get(model)
@@ -187,7 +235,7 @@ class Mix:
         return rows
 
 
-def _remember(known: dict[_Key, _Answer], key: _Key, answer: _Answer) -> None:
-    if len(known) >= REMEMBERED:
+def _remember(known: dict[_Key, _Answer], key: _Key, answer: _Answer, *, at_most: int) -> None:
+    if len(known) >= at_most:
         known.clear()
     known[key] = answer

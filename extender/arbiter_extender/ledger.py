@@ -16,7 +16,7 @@ from arbiter.policy import Policy
 from arbiter_extender.promises import Assignment, Deadlines, Hold
 from arbiter_extender.rooms import Rooms
 from arbiter_kube.api.objects import Pod
-from arbiter_kube.api.occupancy import NodeOccupancy, Promise, Standing, drifted, occupancy
+from arbiter_kube.api.occupancy import NodeOccupancy, Occupancy, Promise, Standing, drifted
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
 from arbiter_kube.api.reports import ANY_NODE, NodeReport
@@ -55,6 +55,7 @@ class _Node:
     held: dict[PodUid, Hold] = field(default_factory=dict)
     drifted: frozenset[PodUid] = frozenset()
     policy: Policy | None = None
+    occupancy: Occupancy | None = None
 
     @property
     def report(self) -> NodeReport | None:
@@ -250,13 +251,11 @@ class Ledger:
         if node.policy is None:
             chosen = policy_in_force(self._policies.values(), node.labels)
             node.policy = _NO_POLICY if chosen is None else self._policy_of[chosen.metadata.name]
-        return occupancy(
-            name,
-            node.report,
+        if node.occupancy is None or not node.occupancy.is_of(node.report, node.policy):
+            node.occupancy = Occupancy(name, node.report, policy=node.policy, unit=self.unit)
+        return node.occupancy.of(
             pods=(pod for uid, pod in node.pods.items() if uid != besides),
             promises=(promise for promise in self._promises(node) if promise.pod.uid != besides),
-            policy=node.policy,
-            unit=self.unit,
         )
 
     def promised(self, *, now: float) -> Counter[Standing]:

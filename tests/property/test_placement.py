@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arbiter.demand import Demand, DemandRequest, resolve
 from arbiter.equilibrium import Member
 from arbiter.ids import GpuUuid, NodeName, OwnerUid, PodUid
-from arbiter.placement import Choice, GpuRoom, Idle, Newcomer, NodeRoom, Placement, Strategy, index, offers
+from arbiter.placement import Choice, GpuRoom, Idle, Newcomer, NodeRoom, Placement, Strategy, index, offers, spots
 from arbiter.placement.load import Kind, NodeLoad, Wish
 from arbiter.placement.mix import Mix
 from arbiter.policy import Policy
@@ -86,7 +86,8 @@ def learning(at_once: bool) -> Iterator[None]:
         patch.object(index, "PATIENCE", 0),
         patch.object(index, "DRIFT", 0),
         patch.object(offers, "FEW", 1),
-        patch.object(offers, "REMEMBERED", 7),
+        patch.object(spots, "FEW", 1),
+        patch.object(index, "SPARSE", 2),
     ):
         yield
 

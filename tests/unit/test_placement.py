@@ -450,7 +450,7 @@ def test_only_so_many_losses_of_a_node_are_kept(solves: list[Equilibrium], monke
 
 
 def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "OFFERS", 4)
+    monkeypatch.setattr(index, "RANKS", 4)
     placement = Placement()
     placement.put(node("m", gpu("a", 12)))
     placement.put(node("n", gpu("b", 24)))

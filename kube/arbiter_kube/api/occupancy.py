@@ -86,27 +86,66 @@ def occupancy(
     Promises count like bound pods, nominations only as long as they still fit beside all others. A node that still
     counts in another unit has no room: the kubelet would give a newcomer other sizes than it asks for.
     """
-    here = report.unit or unit
-    node = _Node(report, policy=policy, unit=here)
-    known, promised = tuple(pods), tuple(promises)
-    firm = [promise for promise in promised if promise.standing is not Standing.NOMINATED]
-    taken = [
-        *(claim for pod in known if (claim := node.bound(pod)) is not None),
-        *(node.promised(promise) for promise in firm),
-        *node.others((*known, *(promise.pod for promise in firm))),
-    ]
-    room = _room(name, report, claims=taken, policy=policy, unit=here)
-    nominated = (promise for promise in promised if promise.standing is Standing.NOMINATED)
-    for promise in sorted(nominated, key=_first_come):
-        claim = node.nominated(promise)
-        if _fits(room, claim):
-            taken.append(claim)
-            room = _room(name, report, claims=taken, policy=policy, unit=here)
-    return NodeOccupancy(
-        room=room if here == unit else replace(room, gpus=()),
-        claims=tuple(sorted(taken, key=lambda claim: (claim.pod, claim.uid))),
-        largest=max((gpu.usable for gpu in report.gpus), default=0),
-    )
+    return Occupancy(name, report, policy=policy, unit=unit).of(pods, promises)
+
+
+_Claims = dict[tuple[PodUid, tuple[GpuUuid, ...], Standing], tuple[GpuPod, Claim | None]]
+
+
+class Occupancy:
+    """The same of one report, asked again and again: what is claimed for a pod is worked out once while it stays."""
+
+    def __init__(self, name: NodeName, report: NodeReport, *, policy: Policy, unit: int) -> None:
+        self._name = name
+        self._report = report
+        self._policy = policy
+        self._is_of_unit = not report.unit or report.unit == unit
+        self._unit = report.unit or unit
+        self._node = _Node(report, policy=policy, unit=self._unit)
+        self._largest = max((gpu.usable for gpu in report.gpus), default=0)
+        self._known: _Claims = {}
+
+    def is_of(self, report: NodeReport, policy: Policy) -> bool:
+        """Whether it is of these very objects."""
+        return self._report is report and self._policy is policy
+
+    def of(self, pods: Iterable[GpuPod], promises: Iterable[Promise] = ()) -> NodeOccupancy:
+        """Everything on the node."""
+        known, promised = tuple(pods), tuple(promises)
+        firm = [promise for promise in promised if promise.standing is not Standing.NOMINATED]
+        before, self._known = self._known, {}
+        taken = [
+            *(claim for pod in known if (claim := self._once(before, pod, pod.gpus, Standing.BOUND)) is not None),
+            *(
+                claim
+                for promise in firm
+                if (claim := self._once(before, promise.pod, promise.gpus, promise.standing)) is not None
+            ),
+            *self._node.others((*known, *(promise.pod for promise in firm))),
+        ]
+        room = self._room(taken)
+        nominated = (promise for promise in promised if promise.standing is Standing.NOMINATED)
+        for promise in sorted(nominated, key=_first_come):
+            claim = self._node.nominated(promise)
+            if _fits(room, claim):
+                taken.append(claim)
+                room = self._room(taken)
+        return NodeOccupancy(
+            room=room if self._is_of_unit else replace(room, gpus=()),
+            claims=tuple(sorted(taken, key=lambda claim: (claim.pod, claim.uid))),
+            largest=self._largest,
+        )
+
+    def _once(self, before: _Claims, pod: GpuPod, gpus: tuple[GpuUuid, ...], standing: Standing) -> Claim | None:
+        key = (pod.uid, gpus, standing)
+        known = before.get(key)
+        if known is None or known[0] is not pod:
+            known = pod, self._node.claim(pod, gpus, standing)
+        self._known[key] = known
+        return known[1]
+
+    def _room(self, claims: Iterable[Claim]) -> NodeRoom:
+        return _room(self._name, self._report, claims=claims, policy=self._policy, unit=self._unit)
 
 
 def drifted(pods: Iterable[GpuPod], report: NodeReport) -> frozenset[PodUid]:
@@ -188,8 +227,15 @@ class _Node:
         self._policy = policy
         self._unit = unit
 
-    def bound(self, pod: GpuPod) -> Claim | None:
-        """A bound pod's claim; None once it is over and holds nothing any more."""
+    def claim(self, pod: GpuPod, gpus: tuple[GpuUuid, ...], standing: Standing) -> Claim | None:
+        """What is claimed for a pod: as bound, else as if it were on these GPUs."""
+        if standing is Standing.BOUND:
+            return self._bound(pod)
+        place = self._kubelet.place_at(self._kubelet.there(gpus), pod)
+        return self._claim(pod, standing=standing, place=place)
+
+    def _bound(self, pod: GpuPod) -> Claim | None:
+        """None once it is over and holds nothing any more."""
         place = self._kubelet.place_of(pod)
         if not pod.finished:
             return self._claim(pod, standing=Standing.BOUND, place=place)
@@ -198,11 +244,6 @@ class _Node:
             return None
         nothing = _Place(place.gpus, dict.fromkeys(place.gpus, Slices(0)))
         return _remains(grant, pod.key, standing=Standing.FINISHED, place=nothing)
-
-    def promised(self, promise: Promise) -> Claim:
-        """A claim as if the pod were bound."""
-        place = self._kubelet.place_at(self._kubelet.there(promise.gpus), promise.pod)
-        return self._claim(promise.pod, standing=promise.standing, place=place)
 
     def nominated(self, promise: Promise) -> Claim:
         """A claim for the floor alone."""
