@@ -173,7 +173,7 @@ def test_a_job_that_a_queue_suspended_runs_where_it_is_sent_once_it_is_let_in(
     cluster: Cluster, observer: Observer
 ) -> None:
     job = yaml.safe_load(made_by("Job", api="batch/v1", suspend=True))
-    job["spec"]["template"]["spec"] = queued()["spec"]
+    job["spec"]["template"]["spec"] = queued(replace(CHAT, run_seconds=300.0))["spec"]
     cluster.kubectl("apply", "-f", "-", stdin=as_yaml(job))
     cluster.kubectl("wait", "--for=condition=Suspended", "job/chat", "--timeout=60s")
     assert observer.pods("default") == []
