@@ -1,5 +1,6 @@
 """What a reader holds while it uses a fragment. Imports the standard library only."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ class Lease:
     """One reader's hold on one fragment: the copy stays in its tier until `release`, or the end of the `with` block.
 
     A view outlives its lease safely: its bytes stay mapped, but the tier no longer counts them.
+    A lease that is dropped without being released keeps its copy there for ever, which a ResourceWarning says.
     """
 
     __slots__ = ("_content", "_on_release", "found_in", "fragment", "held", "tier")
@@ -43,6 +45,16 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def __del__(self) -> None:
+        # It cannot be released here: the collector comes in the midst of calls that hold the cache's lock.
+        if self.held:
+            warnings.warn(
+                f"a lease on fragment {self.fragment.id} was dropped and never released: it stays in {self.tier}.",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     @property
     def path(self) -> Path | None:

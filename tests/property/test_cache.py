@@ -72,6 +72,8 @@ class CacheHistory(RuleBasedStateMachine):
         self._drops = dict.fromkeys(CAPACITIES, 0)
 
     def teardown(self) -> None:
+        for lease in self._leases:
+            lease.release()
         self._cache.close()
         self._directory.cleanup()
 

@@ -38,6 +38,11 @@ def test_a_fragment_may_be_named_by_itself(tmp_path: Path) -> None:
         assert [cache.demote(A), cache.promote(A), cache.remove(A)] == [NVME, RAM, True]
 
 
+def read_at(cache: FragmentCache, offset: Any) -> None:
+    with cache.open(A) as lease:
+        lease.read_into(bytearray(10), offset=offset)
+
+
 MISTAKES: dict[str, tuple[Callable[[Any], object], type[CacheError], str]] = {
     "text for a fragment": (
         lambda cache: cache.open("abc"),
@@ -65,12 +70,12 @@ MISTAKES: dict[str, tuple[Callable[[Any], object], type[CacheError], str]] = {
         "timeout should be 0 seconds or more, not '1'.",
     ),
     "an offset before the first byte": (
-        lambda cache: cache.open(A).read_into(bytearray(10), offset=-1),
+        lambda cache: read_at(cache, -1),
         CacheConfigError,
         "offset should be a whole number of 0 or more, not -1.",
     ),
     "an offset in the middle of a byte": (
-        lambda cache: cache.open(A).read_into(bytearray(10), offset=0.5),
+        lambda cache: read_at(cache, 0.5),
         CacheConfigError,
         "offset should be a whole number of 0 or more, not 0.5.",
     ),

@@ -255,6 +255,15 @@ def test_what_a_reader_holds_stays_until_it_lets_go(tmp_path: Path) -> None:
         assert (A.id in cache, used(cache)) == (False, {RAM: 0})
 
 
+def test_a_lease_that_is_dropped_is_told_of(tmp_path: Path) -> None:
+    with file_cache(tmp_path, ram=100) as cache:
+        put(cache, "a")
+        with pytest.warns(ResourceWarning, match=f"a lease on fragment {A.id} was dropped and never released"):
+            cache.open(A)
+        with pytest.raises(FragmentInUseError):
+            cache.remove(A)
+
+
 def test_letting_go_twice_is_letting_go_once(tmp_path: Path) -> None:
     with file_cache(tmp_path, ram=200) as cache:
         put(cache, "a")
@@ -297,10 +306,12 @@ def test_a_reader_of_nvme_leaves_ram_alone_and_takes_what_is_there(tmp_path: Pat
 def test_a_cache_with_one_host_tier_serves_both_wishes_from_it(tmp_path: Path) -> None:
     with file_cache(tmp_path / "ram-only", ram=100) as cache:
         put(cache, "a")
-        assert cache.open(A, into=NVME).tier is RAM
+        with cache.open(A, into=NVME) as lease:
+            assert lease.tier is RAM
     with file_cache(tmp_path / "nvme-only", nvme=100) as cache:
         put(cache, "a", tier=NVME)
-        assert cache.open(A).tier is NVME
+        with cache.open(A) as lease:
+            assert lease.tier is NVME
 
 
 def test_reading_in_pieces(tmp_path: Path) -> None:
@@ -335,8 +346,9 @@ def test_opening_into_vram_accounts_for_what_the_engine_will_hold(tmp_path: Path
 
 def test_each_reader_counts_one_hit_or_one_miss(tmp_path: Path) -> None:
     with file_cache(tmp_path, ram=100, nvme=100, source=MemorySource(content("a"))) as cache:
-        found = [cache.open(A, into=NVME).found_in, cache.open(A).found_in, cache.open(A).found_in]
-        assert found == [CDN, NVME, RAM]
+        for into, found_in in ((NVME, CDN), (RAM, NVME), (RAM, RAM)):
+            with cache.open(A, into=into) as lease:
+                assert lease.found_in is found_in
         assert cache.access(A.id) is RAM
         assert cache.access(B.id) is None
         stats = cache.stats()

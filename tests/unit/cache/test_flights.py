@@ -79,8 +79,9 @@ async def test_a_hundred_tasks_share_one_download_and_the_loop_goes_on_meanwhile
 async def test_an_open_fragment_is_leased_without_leaving_the_event_loop(tmp_path: Path) -> None:
     with file_cache(tmp_path, ram=100, source=MemorySource(content("a"))) as cache:
         await aread(cache)
-        with pytest.raises(StopIteration):
+        with pytest.raises(StopIteration) as end:
             cache.aopen(A).send(None)  # ends at once: nothing was awaited
+        end.value.value.release()
 
 
 async def test_a_cancelled_reader_takes_nothing_from_the_others(tmp_path: Path) -> None:
@@ -279,10 +280,13 @@ def test_readers_who_want_different_tiers_share_one_download(tmp_path: Path) -> 
         readers = [threads.submit(cache.open, A, into=tier) for tier in (NVME, RAM, VRAM)]
         assert source.reached.wait(PATIENCE)
         source.gate.set()
-        tiers = [reader.result(PATIENCE).tier for reader in readers]
+        leases = [reader.result(PATIENCE) for reader in readers]
+        tiers = [lease.tier for lease in leases]
         assert tiers[1:] == [RAM, VRAM]
         assert tiers[0] in {NVME, RAM}
         assert source.fetched == Counter({A.id: 1})
+        for lease in leases:
+            lease.release()
 
 
 def test_a_fragment_that_both_systems_wait_for_is_shared_from_its_landing(tmp_path: Path) -> None:
@@ -310,7 +314,8 @@ def test_a_reader_waits_as_long_as_it_likes(tmp_path: Path, timeout: float) -> N
         with pytest.raises(TimeoutError):
             reader.result(0.05)
         source.gate.set()
-        assert bytes(reader.result(PATIENCE).view) == content("a")
+        with reader.result(PATIENCE) as lease:
+            assert bytes(lease.view) == content("a")
 
 
 @pytest.mark.parametrize("room_timeout", [PATIENCE, math.inf])
