@@ -69,8 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def judged(facts: Facts) -> list[Check]:
-    """Every check, in the order in which things depend on each other."""
-    return [check(facts) for check in CHECKS]
+    """Every check, in the order in which things depend on each other; one alone where there is nothing to check."""
+    absent = installation.check_presence(facts)
+    return [absent] if absent else [check(facts) for check in CHECKS]
 
 
 def as_text(checks: Sequence[Check]) -> Text:
@@ -83,7 +84,7 @@ def as_text(checks: Sequence[Check]) -> Text:
     counts = {verdict: sum(check.verdict is verdict for check in checks) for verdict in Verdict}
     rest = [f"{counts[Verdict.FAIL]} failed"]
     rest += [f"{counts[verdict]} {word}" for verdict, word in _ALSO if counts[verdict]]
-    return text.append(f"{len(checks)} checks, {', '.join(rest)}")
+    return text.append(f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {', '.join(rest)}")
 
 
 _ALSO = ((Verdict.WARN, "with a warning"), (Verdict.SKIP, "skipped"))

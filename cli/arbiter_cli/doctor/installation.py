@@ -1,5 +1,6 @@
 """Checks of the control plane's side: API server, custom resources, operator, scheduler, rights. Pure."""
 
+from collections.abc import Iterable
 from datetime import UTC, timedelta
 
 from arbiter_cli.doctor.facts import Check, CrdState, Facts, Unread, Verdict, upgrade
@@ -18,12 +19,36 @@ _SLACK = timedelta(seconds=5)
 _UNSEEN_AFTER = 10.0
 """Seconds after which kube-scheduler has looked at every pod of its own."""
 
+SHOWN = 5
+"""Of a list of things that are wrong, how many are named."""
+
 _COMPONENT = "app.kubernetes.io/component"
 
 
 def skipped(name: str, what: str, unread: Unread) -> Check:
     """A check that could not be made."""
     return Check(name=name, verdict=Verdict.SKIP, text=f"{what}: {unread.reason}")
+
+
+def some(lines: Iterable[str]) -> tuple[str, ...]:
+    """The first few, and how many more there are."""
+    everything = list(lines)
+    rest = len(everything) - SHOWN
+    return (*everything[:SHOWN], *([f"and {rest} more"] if rest > 0 else []))
+
+
+def check_presence(facts: Facts) -> Check | None:
+    """That Arbiter is not here at all, which makes every other check pointless; None where anything of it is."""
+    if isinstance(facts.crds, Unread) or {*facts.crds.values()} != {CrdState.MISSING} or facts.webhook is not None:
+        return None
+    server = f"API server {facts.version.git_version.removeprefix('v')}"
+    install = f"helm install arbiter charts/arbiter -n {facts.namespace} --create-namespace"
+    return Check(
+        name="api",
+        verdict=Verdict.FAIL,
+        text=f"Arbiter is not installed: {server} serves none of its CRDs",
+        remedies=(f"{install}   (docs/install.md says with which values)",),
+    )
 
 
 def check_server(facts: Facts) -> Check:
@@ -148,7 +173,7 @@ def check_rights(facts: Facts) -> Check:
         name="rights",
         verdict=Verdict.FAIL,
         text=f"service accounts lack {len(facts.missing_rights)} of the rights that they use",
-        details=facts.missing_rights,
+        details=some(facts.missing_rights),
         remedies=(upgrade(facts.namespace),),
     )
 

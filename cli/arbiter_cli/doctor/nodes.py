@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from arbiter.ids import NodeName
 from arbiter_cli.doctor.facts import Check, Facts, Unread, Verdict
-from arbiter_cli.doctor.installation import skipped
+from arbiter_cli.doctor.installation import SHOWN, skipped, some
 from arbiter_cli.snapshot import Snapshot
 from arbiter_deviceplugin.conflicts import foreign_offers
 from arbiter_kube.api import VRAM_RESOURCE
@@ -15,8 +15,6 @@ from arbiter_kube.api.objects import Node
 from arbiter_kube.api.occupancy import drifted
 from arbiter_kube.api.reports import node_report
 from arbiter_operator.node import NodeState
-
-_SHOWN = 5
 
 _COMPONENT = "app.kubernetes.io/component"
 
@@ -51,7 +49,7 @@ def check_agents(facts: Facts) -> Check:
         name="agents",
         verdict=Verdict.FAIL,
         text=text,
-        details=_some(f"{name}: {why}" for name, why in silent.items()),
+        details=some(f"{name}: {why}" for name, why in silent.items()),
         remedies=(_mend_silence(next(iter(silent)), nodes, facts.namespace),),
     )
 
@@ -87,13 +85,6 @@ def _units(node: Node) -> int:
 
 def _condition(report: GpuNode, kind: str) -> Condition | None:
     return next((condition for condition in report.status.conditions if condition.type == kind), None)
-
-
-def _some(lines: Iterable[str]) -> tuple[str, ...]:
-    """The first few, and how many more there are."""
-    everything = list(lines)
-    rest = len(everything) - _SHOWN
-    return (*everything[:_SHOWN], *([f"and {rest} more"] if rest > 0 else []))
 
 
 def check_versions(facts: Facts) -> Check:
@@ -157,11 +148,11 @@ def _users(snapshot: Snapshot, node: Node, offers: Sequence[str]) -> tuple[str, 
         and not pod.is_finished
         and any(name in container.resources.limits for container in pod.spec.containers)
     ]
-    return _some(sorted(using))
+    return some(sorted(using))
 
 
 def _remedies(twice: Sequence[Node], offers: Sequence[str]) -> Iterable[str]:
-    names = " ".join(node.name for node in twice[:_SHOWN])
+    names = " ".join(node.name for node in twice[:SHOWN])
     if any(name.startswith("nvidia.com/") for name in offers):
         yield f"kubectl label node {names} {_GPU_OPERATOR}   (GPU Operator)"
         yield f"or keep NVIDIA's device plugin, whatever installed it, off these nodes: {names}"
@@ -188,7 +179,7 @@ def check_drift(facts: Facts) -> Check:
         name="drift",
         verdict=Verdict.WARN,
         text=f"{count} other GPUs than bound with; the operator corrects that within seconds",
-        details=_some(wrong),
+        details=some(wrong),
         remedies=(f"if it lasts: kubectl -n {facts.namespace} logs -l {_COMPONENT}=operator --tail=50",),
     )
 
@@ -214,7 +205,7 @@ def check_gpus(facts: Facts) -> Check:
         name="gpus",
         verdict=Verdict.FAIL if ill else Verdict.WARN,
         text=text if not told else f"{text}, {len(told)} warning{'s' if len(told) > 1 else ''} of their nodes",
-        details=_some([*ill, *told]),
+        details=some([*ill, *told]),
         remedies=(f"kubectl describe gpunode {where}; arbiter explain node/{where}",),
     )
 

@@ -61,7 +61,10 @@ def _count(number: int, what: str) -> str:
 def lines(view: View, *, wide: bool = False) -> list[Line]:
     """Everything below the title."""
     if not view.rows and not view.queue:
-        return [Line("Nothing here: no node reports GPUs, or none with a pod of this namespace.", Tone.PLAIN)]
+        empty = (
+            "No GPU has a pod of this namespace." if view.nodes else "No node reports GPUs; arbiter doctor says why."
+        )
+        return [Line(empty, Tone.PLAIN)]
     gpus = columns([_gpu_heading(wide=wide), *(_gpu(row, wide=wide) for row in view.rows)]) if view.rows else [""]
     pods = [(row, pod) for row in view.rows for pod in row.pods]
     table = columns([_pod_heading(wide=wide), *(_pod(pod, view.at, wide=wide) for _, pod in pods)]) if pods else [""]

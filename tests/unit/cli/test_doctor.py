@@ -121,6 +121,23 @@ def test_what_may_not_be_read_is_left_out_and_said() -> None:
     assert as_text(checks).plain.endswith("14 checks, 0 failed, 14 skipped")
 
 
+def test_where_nothing_is_installed_that_alone_is_told() -> None:
+    checks = judged(healthy(crds=dict.fromkeys(CRDS, CrdState.MISSING), webhook=None))
+    assert as_text(checks).plain == (
+        "FAIL  Arbiter is not installed: API server 1.36.3 serves none of its CRDs\n"
+        "      do: helm install arbiter charts/arbiter -n arbiter-system --create-namespace"
+        "   (docs/install.md says with which values)\n"
+        "1 check, 1 failed"
+    )
+
+
+def test_of_many_rights_that_are_missing_the_first_are_named() -> None:
+    missing = tuple(f"arbiter-operator may not get thing-{number}" for number in range(43))
+    (rights,) = [check for check in judged(healthy(missing_rights=missing)) if check.name == "rights"]
+    assert rights.text == "service accounts lack 43 of the rights that they use"
+    assert rights.details == (*missing[:5], "and 38 more")
+
+
 def offered_twice() -> Site:
     return demo().resource("gpu-1", "nvidia.com/gpu", "8").using("ml/train-0", "gpu-1", "nvidia.com/gpu")
 

@@ -60,7 +60,8 @@ def test_one_namespace_alone_with_the_gpus_that_it_uses() -> None:
     assert seen.namespaces == ("team-a", "team-b", "team-c", "team-d")
     only = text(seen, namespace="team-d").splitlines()
     assert [row.split()[0] for row in only] == ["GPU", "POD", "gpu-2/0", "team-d/other"]
-    assert text(seen, namespace="team-x") == "Nothing here: no node reports GPUs, or none with a pod of this namespace."
+    assert text(seen, namespace="team-x") == "No GPU has a pod of this namespace."
+    assert text(view(Site())) == "No node reports GPUs; arbiter doctor says why."
 
 
 @pytest.mark.parametrize(
