@@ -81,21 +81,11 @@ class _Row:
 
     def filled(self, pods: int, cpu: int) -> float:
         """Bytes that they have once the node is filled with them."""
+        if cpu >= pods * self.cpus[-1]:
+            return self.weights[-1] * pods * self.floor * self.gpus
         enough = bisect_right(self.cpus, cpu / pods)
         filling = self.weights[enough] * pods + cpu * (self.rates[-1] - self.rates[enough])
         return filling * self.floor * self.gpus
-
-
-class _Filled(dict[int, float]):
-    """What a row has, by how many there is memory for, beside some CPU; worked out when it is asked for."""
-
-    def __init__(self, row: _Row, cpu: int) -> None:
-        self._row = row
-        self._cpu = cpu
-
-    def __missing__(self, pods: int) -> float:
-        filled = self[pods] = self._row.filled(pods, self._cpu)
-        return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +112,7 @@ class Mix:
         self._unusable_by: dict[tuple[str, int | None, tuple[int, ...]], float] = {}
         self._taken: dict[tuple[str, int, int], float] = {}
         self._reach: dict[tuple[str, tuple[int, ...]], _Reach] = {}
-        self._beside: dict[tuple[str, int], tuple[tuple[float, _Filled], ...]] = {}
+        self._startable_by: dict[tuple[str, int], tuple[float, ...]] = {}
 
     @classmethod
     def of(cls, shares: Mapping[Kind, float], nodes: Iterable[NodeLoad]) -> "Mix | None":
@@ -195,18 +185,19 @@ class Mix:
             for row, (pods, reached) in zip(self._rows_on(model).everybody, reach, strict=False):
                 usable += row.usable(pods, reached, None)
         else:
-            for (startable, filled), (pods, reached) in zip(self._rows_beside(model, cpu), reach, strict=False):
+            rows = self._rows_on(model).everybody
+            for row, startable, (pods, reached) in zip(rows, self._startable(model, cpu), reach, strict=False):
                 if pods:
-                    usable += startable * reached + filled[pods]
+                    usable += startable * reached + row.filled(pods, cpu)
         return sum(idle) - usable / 2
 
-    def _rows_beside(self, model: str, cpu: int) -> tuple[tuple[float, _Filled], ...]:
-        """What the rows can start and fill beside this CPU."""
-        rows = self._beside.get((model, cpu))
-        if rows is None:
-            rows = tuple([(row.startable(cpu), _Filled(row, cpu)) for row in self._rows_on(model).everybody])
-            _remember(self._beside, (model, cpu), rows, at_most=PARTS)
-        return rows
+    def _startable(self, model: str, cpu: int) -> tuple[float, ...]:
+        """Of all rows the weight of those who can start beside this CPU."""
+        known = self._startable_by.get((model, cpu))
+        if known is None:
+            known = tuple([row.startable(cpu) for row in self._rows_on(model).everybody])
+            _remember(self._startable_by, (model, cpu), known, at_most=PARTS)
+        return known
 
     def _reach_of(self, model: str, idle: tuple[int, ...]) -> _Reach:
         """Of the rows with a floor that fits, how many pods there is memory for, on GPUs with how many bytes."""
