@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class Allocation:
-    """GPU memory that an `Arbiter` gave out. Leaving a `with` or `async with` block releases it.
+    """GPU memory that an `Arbiter` gave out, until `release` or the end of a `with` or `async with` block.
+
+    One that is dropped instead stays counted: somebody may still use the memory.
 
     `created_at` is in seconds since the epoch. Whoever follows its target reads it in one of these ways: `target` (or
     `quality_target` and `memory`), `wait_for_change`, `changes` or `on_change`; each counts as having seen it. `paused`
