@@ -50,7 +50,7 @@ def build(name: str, progress: Progress) -> str:
     progress.say(f"building {name} with {tool}")
     command = [tool, "build", "--quiet", f"--tag={name}", f"--file={REPOSITORY / 'Containerfile'}", str(REPOSITORY)]
     run(command, seconds=_BUILD_SECONDS)
-    return f"{name} is in {tool}'s store; send it to your registry with: {tool} push"
+    return f"{name} is in {tool}'s store; where your registry is in the name, send it there: {tool} push {name}"
 
 
 def content_tag() -> str:
