@@ -106,6 +106,16 @@ class Operator:
         async with aiohttp.ClientSession() as session:
             await eventually(look, "readiness of the operator", log=self.log)
 
+    async def leads(self) -> None:
+        """Returns once it writes."""
+
+        async def look() -> bool | None:
+            async with session.get(f"http://{self.health}/metrics") as answer:
+                return True if "arbiter_operator_leading 1.0" in await answer.text() else None
+
+        async with aiohttp.ClientSession() as session:
+            await eventually(look, "leading operator", log=self.log)
+
     async def logs(self, text: str, *, times: int = 1) -> None:
         """Returns once its log has this text so many times."""
 

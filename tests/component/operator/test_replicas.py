@@ -31,6 +31,7 @@ CHANGES = 24
 @pytest.fixture
 async def second(operator: Operator, tmp_path: Path) -> AsyncIterator[Operator]:
     """Another replica, which follows."""
+    await operator.leads()
     replica = operator.replica(tmp_path / "log")
     replica.start()
     await replica.ready()
