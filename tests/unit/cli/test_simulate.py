@@ -146,14 +146,19 @@ def test_a_drawing_without_matplotlib_says_how_to_get_it(
 
 
 @pytest.fixture
-def uncollected() -> Iterator[None]:
-    """Python loses an interrupt that comes while the garbage collector calls back, which hypothesis lets it do."""
+def interruptible() -> Iterator[None]:
+    """Whoever started the tests may have had them ignore interrupts, as shells do in the background.
+
+    And Python loses one that comes while the garbage collector calls back, which hypothesis lets it do.
+    """
     gc.disable()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, before)
     gc.enable()
 
 
-@pytest.mark.usefixtures("uncollected")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_it_without_a_word(trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
     path = trace(HEADER + "p-0,1,1,1,1,\n")  # forty thousand of these arrive, a thousand times
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
