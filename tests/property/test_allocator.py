@@ -71,11 +71,17 @@ class Sharing(RuleBasedStateMachine):
     # The shell
 
     def settle(self) -> None:
-        has_cause, self.shrunk = bool(self.requests or self.allocator.behind), False
+        # Who stays after all, since nobody needs its room any more, has it back from those who had it meanwhile.
+        has_cause, self.shrunk = bool(self.requests or self.allocator.behind or self.leaving), False
         for notice in self.allocator.settle(self.now):
             self.take(notice)
         # Whoever comes in has waited, if only for this one call; who is behind counts with what it holds, more or less.
         assert not self.shrunk or has_cause or self.allocator.behind, "somebody has to give way for nobody"
+
+    @property
+    def leaving(self) -> list[PodUid]:
+        """Who was told to."""
+        return [uid for uid, holder in self.holders.items() if holder.told[-1].preempted_by is not None]
 
     def take(self, notice: Notice) -> None:
         match notice:
@@ -194,8 +200,7 @@ class Sharing(RuleBasedStateMachine):
     @invariant()
     def nobody_has_to_leave_for_nobody(self) -> None:
         if hasattr(self, "holders"):
-            is_told = any(holder.told[-1].preempted_by is not None for holder in self.holders.values())
-            assert not is_told or self.requests or self.allocator.behind
+            assert not self.leaving or self.requests or self.allocator.behind
 
     @invariant()
     def nobody_is_restored_too_often(self) -> None:
@@ -212,7 +217,7 @@ class Sharing(RuleBasedStateMachine):
         for _ in range(60):
             for uid in list(self.holders):
                 self.acknowledge(uid, self.holders[uid].told[-1])
-                if self.holders[uid].told[-1].preempted_by is not None:
+                if uid in self.leaving:
                     self.give_back(uid)
                     self.settle()
             self.wait(LONG / 60)
