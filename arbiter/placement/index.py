@@ -36,7 +36,7 @@ OFFERS = 50_000
 OPTIONS = 1 << 12
 """How many nodes' options are remembered: 2 kB for eight GPUs, 8 MB in all."""
 
-SPARSE = 8
+SPARSE = 64
 """Where no more than one in so many nodes is asked about, each of those is looked at, rather than the best of all."""
 
 FEWEST = 100
