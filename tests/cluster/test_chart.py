@@ -22,7 +22,7 @@ from hack.cluster.progress import Progress
 from hack.journal import Step
 from hack.observe import FileView, Observer, PodView
 from tests.cluster.audit import audited
-from tests.cluster.conftest import keep_remains
+from tests.cluster.conftest import insist, keep_remains
 from tests.cluster.workloads import Workload
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -87,7 +87,8 @@ def installed(bare: Bare) -> Cluster:
     # As the notes say. Until the webhook serves, pods that ask for memory are refused.
     selector = "--selector=app.kubernetes.io/name=arbiter"
     bare.cluster.kubectl("wait", f"--namespace={NAMESPACE}", "--for=condition=Ready", "pod", selector, "--timeout=55s")
-    bare.cluster.kubectl("apply", "-f", "-", stdin=CHAT.manifest)
+    # A moment later kube-proxy knows where the webhook is.
+    insist(bare.cluster, CHAT.manifest)
     settled(bare.cluster, CHAT, 1.0)
     took = time.monotonic() - begun
     print(f"helm install to a quality in the container: {took:.1f} s")
