@@ -1,6 +1,6 @@
 """What was worked out for those who asked last, with a bound on all of it. Imports the standard library only."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
 
@@ -27,9 +27,6 @@ class Recent(Generic[_Key, _Value]):
         self._values: dict[_Key, _Value] = {}
         """Those that were asked for last at the end."""
         self._kept = 0
-
-    def __iter__(self) -> Iterator[_Value]:
-        return iter(self._values.values())
 
     def __getitem__(self, key: _Key) -> _Value:
         value = self._values.pop(key, None) or self._make(key)

@@ -36,6 +36,9 @@ def fragment(name: str, size: int = 100) -> Fragment:
     return Fragment.of(content(name, size))
 
 
+A, B, C, D = (fragment(name) for name in "abcd")
+
+
 def accounting_cache(*, vram: int = 0, ram: int = 0, nvme: int = 0) -> FragmentCache:
     """A cache without bytes."""
     config = CacheConfig(vram_bytes=vram, ram_bytes=ram, nvme_bytes=nvme)
@@ -64,6 +67,23 @@ def file_cache(
         parallel_transfers=parallel,
     )
     return FragmentCache(config, source=source, stores=stores)
+
+
+def put(cache: FragmentCache, *names: str, tier: CacheTier = RAM) -> None:
+    """Inserts fragments with their bytes."""
+    for name in names:
+        cache.insert(fragment(name), content(name), tier=tier)
+
+
+def used(cache: FragmentCache) -> dict[CacheTier, int]:
+    """Bytes by tier."""
+    return {tier: stats.used for tier, stats in cache.stats().tiers.items()}
+
+
+def read(cache: FragmentCache, wanted: Fragment, *, into: CacheTier = RAM) -> bytes:
+    """All bytes of a fragment."""
+    with cache.open(wanted, into=into) as lease:
+        return bytes(lease.view)
 
 
 class MemorySource:

@@ -1,17 +1,15 @@
 """The fragment cache as its users see it: where fragments go, what they are counted as, and what is refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from arbiter.cache import (
-    AccountingStore,
     CacheClosedError,
     CacheConfigError,
     CacheStats,
     CacheTier,
-    Content,
     DamagedFragmentError,
     Fragment,
     FragmentCache,
@@ -21,43 +19,30 @@ from arbiter.cache import (
     FragmentUnavailableError,
     InvalidFragmentError,
     NoBytesError,
-    StoreError,
     TierFullError,
     TierStats,
     UnknownFragmentError,
-    Writer,
 )
-from arbiter.cache.fragment import BytesLike
 from arbiter.workload import WorkloadType
 from tests.unit.cache.support import (
     CDN,
     NVME,
     RAM,
     VRAM,
+    A,
+    B,
     MemorySource,
     accounting_cache,
     content,
     file_cache,
     fragment,
     named,
+    put,
+    read,
+    used,
 )
 
 LLM, IMAGE, _ = WorkloadType
-A, B, C, D = (fragment(name) for name in "abcd")
-
-
-def put(cache: FragmentCache, *names: str, tier: CacheTier = RAM) -> None:
-    for name in names:
-        cache.insert(fragment(name), content(name), tier=tier)
-
-
-def used(cache: FragmentCache) -> dict[CacheTier, int]:
-    return {tier: stats.used for tier, stats in cache.stats().tiers.items()}
-
-
-def read(cache: FragmentCache, wanted: Fragment, *, into: CacheTier = RAM) -> bytes:
-    with cache.open(wanted, into=into) as lease:
-        return bytes(lease.view)
 
 
 # Eviction
@@ -116,20 +101,6 @@ def test_a_victim_that_fits_in_no_lower_tier_is_dropped(tmp_path: Path) -> None:
         cache.insert(large, content("l", 150))
         put(cache, "a")
         assert (large.id in cache, cache.stats().tiers[RAM].drops) == (False, 1)
-
-
-def test_a_device_gives_its_bytes_back_when_it_makes_room(tmp_path: Path) -> None:
-    with file_cache(tmp_path, vram=100, ram=200, stores={VRAM: DeviceStore()}) as cache:
-        put(cache, "a", "b", tier=VRAM)
-        assert (cache.tier_of(A.id), cache.tier_of(B.id)) == (RAM, VRAM)
-        assert read(cache, A) == content("a")
-
-
-def test_the_host_reads_a_fragment_of_the_device_through_ram(tmp_path: Path) -> None:
-    with file_cache(tmp_path, vram=100, ram=100, stores={VRAM: DeviceStore()}) as cache:
-        put(cache, "a", tier=VRAM)
-        with cache.open(A) as lease:
-            assert (bytes(lease.view), lease.tier, lease.found_in) == (content("a"), RAM, VRAM)
 
 
 # Bytes
@@ -238,109 +209,6 @@ def test_removing_frees_every_tier(tmp_path: Path) -> None:
         assert used(cache) == {RAM: 0, NVME: 0}
 
 
-# Leases
-
-
-def test_what_a_reader_holds_stays_until_it_lets_go(tmp_path: Path) -> None:
-    with file_cache(tmp_path, ram=200) as cache:
-        put(cache, "a", "b")
-        with cache.open(A):
-            for move in (cache.remove, cache.demote):
-                with pytest.raises(FragmentInUseError):
-                    move(A.id)
-            put(cache, "c")
-            cache.clear()
-            assert [cache.tier_of(each.id) for each in (A, B, C)] == [RAM, None, None]
-        cache.clear()
-        assert (A.id in cache, used(cache)) == (False, {RAM: 0})
-
-
-def test_a_lease_that_is_dropped_is_told_of(tmp_path: Path) -> None:
-    with file_cache(tmp_path, ram=100) as cache:
-        put(cache, "a")
-        with pytest.warns(ResourceWarning, match=f"a lease on fragment {A.id} was dropped and never released"):
-            cache.open(A)
-        with pytest.raises(FragmentInUseError):
-            cache.remove(A)
-
-
-def test_letting_go_twice_is_letting_go_once(tmp_path: Path) -> None:
-    with file_cache(tmp_path, ram=200) as cache:
-        put(cache, "a")
-        first, second = cache.open(A), cache.open(A)
-        first.release()
-        first.release()
-        with pytest.raises(FragmentInUseError):
-            cache.remove(A.id)
-        second.release()
-        assert cache.remove(A.id)
-
-
-def test_a_view_outlives_its_lease_and_its_fragment(tmp_path: Path) -> None:
-    cache = file_cache(tmp_path, ram=100)
-    put(cache, "a")
-    with cache.open(A) as lease:
-        view = lease.view
-    cache.remove(A.id)
-    cache.close()
-    assert bytes(view) == content("a")
-
-
-def test_a_reader_of_ram_that_others_fill_gets_the_copy_on_nvme(tmp_path: Path) -> None:
-    with file_cache(tmp_path, ram=100, nvme=300) as cache:
-        put(cache, "a", "b", tier=NVME)
-        with cache.open(A) as first, cache.open(B) as second:
-            assert (first.tier, second.tier) == (RAM, NVME)
-            assert bytes(second.view) == content("b")
-
-
-def test_a_reader_of_nvme_leaves_ram_alone_and_takes_what_is_there(tmp_path: Path) -> None:
-    with file_cache(tmp_path, ram=100, nvme=300, source=MemorySource(content("b"))) as cache:
-        put(cache, "a")
-        for wanted, tier in ((B, NVME), (A, RAM)):
-            with cache.open(wanted, into=NVME) as lease:
-                assert lease.tier is tier
-        assert used(cache) == {RAM: 100, NVME: 100}
-
-
-def test_a_cache_with_one_host_tier_serves_both_wishes_from_it(tmp_path: Path) -> None:
-    with file_cache(tmp_path / "ram-only", ram=100) as cache:
-        put(cache, "a")
-        with cache.open(A, into=NVME) as lease:
-            assert lease.tier is RAM
-    with file_cache(tmp_path / "nvme-only", nvme=100) as cache:
-        put(cache, "a", tier=NVME)
-        with cache.open(A) as lease:
-            assert lease.tier is NVME
-
-
-def test_reading_in_pieces(tmp_path: Path) -> None:
-    with file_cache(tmp_path, nvme=300) as cache:
-        put(cache, "abc", tier=NVME)
-        buffer = bytearray(60)
-        with cache.open(fragment("abc"), into=NVME) as lease:
-            sizes = [lease.read_into(buffer, offset=offset) for offset in (0, 60, 100, 10**30)]
-        assert (sizes, bytes(buffer[:40])) == ([60, 40, 0, 0], content("abc")[60:])
-
-
-def test_accounted_bytes_cannot_be_read() -> None:
-    with accounting_cache(vram=100) as cache:
-        cache.insert(named("a"), tier=VRAM)
-        with cache.open(named("a"), into=VRAM) as lease:
-            assert lease.path is None
-            with pytest.raises(NoBytesError, match="the VRAM tier only accounts for its fragments"):
-                lease.read_into(bytearray(1))
-            with pytest.raises(NoBytesError):
-                _ = lease.view
-
-
-def test_opening_into_vram_accounts_for_what_the_engine_will_hold(tmp_path: Path) -> None:
-    with file_cache(tmp_path, vram=100, ram=100, source=MemorySource(content("a"))) as cache:
-        with cache.open(A, into=VRAM) as lease:
-            assert (lease.tier, lease.found_in) == (VRAM, CDN)
-        assert used(cache) == {VRAM: 100, RAM: 100}
-
-
 # Asking
 
 
@@ -412,106 +280,3 @@ def test_a_closed_cache_leaves_its_directories_to_the_next_one(
         with pytest.raises(CacheClosedError, match="the cache is closed"):
             change(closed)
         assert read(cache, A) == content("a")
-
-
-# Stores that fail
-
-
-def test_a_store_that_fails_leaves_no_bytes_behind(tmp_path: Path) -> None:
-    with file_cache(tmp_path, vram=100, ram=100, stores={VRAM: DeviceStore(broken=True)}) as cache:
-        with pytest.raises(StoreError, match="the device is gone"):
-            put(cache, "a", tier=VRAM)
-        assert used(cache) == {VRAM: 0, RAM: 0}
-
-
-class ForgetfulStore(AccountingStore):
-    """Does not know any more what it has."""
-
-    def scan(self) -> Sequence[Fragment]:
-        raise StoreError("the device is gone.")
-
-
-class Clinging(AccountingStore):
-    """Cannot be closed."""
-
-    def close(self) -> None:
-        raise StoreError("the device does not answer.")
-
-
-def test_a_store_that_cannot_be_closed_keeps_no_other_open(tmp_path: Path) -> None:
-    cache = file_cache(tmp_path, vram=100, nvme=100, stores={VRAM: Clinging(VRAM)})
-    with pytest.raises(StoreError, match="does not answer"):
-        cache.close()
-    file_cache(tmp_path, nvme=100).close()
-
-
-def test_a_cache_that_cannot_be_made_holds_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "nvme").write_bytes(b"a file")
-    with pytest.raises(StoreError, match="nvme cannot be used: Not a directory"):
-        file_cache(tmp_path, ram=100, nvme=100)
-    with pytest.raises(StoreError, match="the device is gone"):
-        file_cache(tmp_path, vram=100, ram=100, stores={VRAM: ForgetfulStore(VRAM)})
-    (tmp_path / "ram" / "incoming").rmdir()
-    (tmp_path / "ram" / "incoming").write_bytes(b"a file")
-    with pytest.raises(StoreError, match="ram cannot be used: File exists"):
-        file_cache(tmp_path, ram=100)
-    (tmp_path / "ram" / "incoming").unlink()
-    file_cache(tmp_path, ram=100).close()
-
-
-class DeviceStore(AccountingStore):
-    """A device's memory: its bytes can be copied out, but the host cannot map them."""
-
-    holds_bytes = True
-
-    def __init__(self, *, broken: bool = False) -> None:
-        super().__init__(VRAM)
-        self.memory: dict[FragmentId, bytearray] = {}
-        self._broken = broken
-
-    def create(self, fragment: Fragment) -> Writer:
-        return DeviceWriter(self.memory.setdefault(fragment.id, bytearray()), broken=self._broken)
-
-    def open(self, fragment: Fragment) -> Content:
-        return DeviceContent(self.memory[fragment.id])
-
-    def delete(self, fragment: FragmentId) -> None:
-        del self.memory[fragment]
-
-
-class DeviceWriter:
-    def __init__(self, memory: bytearray, *, broken: bool) -> None:
-        self._memory = memory
-        self._broken = broken
-
-    def write(self, piece: BytesLike) -> None:
-        self._memory += piece
-        if self._broken:
-            raise StoreError("the device is gone.")
-
-    def restart(self) -> None:
-        self._memory.clear()
-
-    def commit(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        self._memory.clear()
-
-
-class DeviceContent:
-    path = None
-
-    def __init__(self, memory: bytearray) -> None:
-        self._memory = memory
-
-    def is_intact(self) -> bool:
-        return True
-
-    def view(self) -> memoryview:
-        raise NoBytesError("the device is not mapped.")
-
-    def read_into(self, buffer: bytearray | memoryview, offset: int) -> int:
-        piece = self._memory[offset : offset + len(buffer)]
-        buffer[: len(piece)] = piece
-        return len(piece)
