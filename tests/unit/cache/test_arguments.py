@@ -17,9 +17,7 @@ from arbiter.cache import (
 )
 from arbiter.units import GIB
 from tests.support.patience import PATIENCE
-from tests.unit.cache.support import NVME, RAM, VRAM, MemorySource, content, file_cache, fragment, named
-
-A, B, C = (fragment(name) for name in "abc")
+from tests.unit.cache.support import NVME, RAM, VRAM, A, B, C, MemorySource, content, file_cache, fragment, named
 
 
 def test_a_workload_type_may_be_named(tmp_path: Path) -> None:

@@ -23,9 +23,7 @@ from arbiter.cache import (
 )
 from arbiter.cache.files import FileContent
 from arbiter.cache.private import private_store
-from tests.unit.cache.support import NVME, RAM, MemorySource, content, file_cache, fragment
-
-A, B, C = (fragment(name) for name in "abc")
+from tests.unit.cache.support import NVME, RAM, A, B, C, MemorySource, content, file_cache, fragment
 
 
 def file_of(directory: Path, wanted: Fragment) -> Path:

@@ -28,6 +28,8 @@ from tests.unit.cache.support import (
     NVME,
     RAM,
     VRAM,
+    A,
+    B,
     MemorySource,
     content,
     file_cache,
@@ -35,7 +37,6 @@ from tests.unit.cache.support import (
 )
 
 LLM, IMAGE, _ = WorkloadType
-A, B = fragment("a"), fragment("b")
 
 
 def read(cache: FragmentCache) -> bytes:
