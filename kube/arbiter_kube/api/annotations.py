@@ -157,12 +157,18 @@ def _count(annotations: Mapping[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenDemand:
-    """What admission froze into a pod: its demand, the container it is for, and where the demand came from."""
+    """What admission froze into a pod: its demand, the container it is for, and where the demand came from.
+
+    `allocation_uid` and `generation` tell which version of the allocation that was: another one may be made under its
+    name. `asked` are the slices that the pod's template asked for by itself, in all; 0 where it left that to Arbiter.
+    """
 
     demand: Demand
     container: str
     allocation: str | None = None
+    allocation_uid: str | None = None
     generation: int | None = None
+    asked: int = 0
 
 
 class _LevelJson(msgspec.Struct):
@@ -184,7 +190,9 @@ class _DemandJson(msgspec.Struct, rename="camel"):
     shrink_grace: float = 0.0
     levels: list[_LevelJson] = []
     allocation: str | None = None
+    allocation_uid: str | None = None
     generation: int | None = None
+    asked: int = 0
 
 
 DEMAND_VERSION = 1
@@ -208,7 +216,9 @@ def encode_demand(frozen: FrozenDemand) -> str:
             shrink_grace=demand.shrink_grace,
             container=frozen.container,
             allocation=frozen.allocation,
+            allocation_uid=frozen.allocation_uid,
             generation=frozen.generation,
+            asked=frozen.asked,
         )
     ).decode()
 
@@ -229,7 +239,14 @@ def decode_demand(text: str) -> FrozenDemand:
         if isinstance(error, InvalidAnnotationError):
             raise
         raise InvalidAnnotationError(f"{DEMAND} cannot be read: {error}") from error
-    return FrozenDemand(demand=demand, container=raw.container, allocation=raw.allocation, generation=raw.generation)
+    return FrozenDemand(
+        demand=demand,
+        container=raw.container,
+        allocation=raw.allocation,
+        allocation_uid=raw.allocation_uid,
+        generation=raw.generation,
+        asked=raw.asked,
+    )
 
 
 def _thawed(raw: _DemandJson) -> Demand:

@@ -119,7 +119,9 @@ def _decide(pod: Pod, *, named: Named | None, defaults: DemandDefaults, unit: in
         demand=fixed_demand(asked * unit) if wanted is None else wanted.demand(asked, defaults=defaults, unit=unit),
         container=container,
         allocation=None if named is None else named.name,
+        allocation_uid=None if named is None or named.found is None else named.found.metadata.uid,
         generation=None if named is None or named.found is None else named.found.metadata.generation,
+        asked=asked,
     )
     return Admission(
         frozen=frozen,
@@ -135,7 +137,7 @@ def reserved_slices(demand: Demand, *, unit: int) -> Slices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class Wanted:
     """A demand as it was written, how its writer calls the fields, and what sentences about it begin with."""
 
     request: DemandRequest
@@ -143,7 +145,11 @@ class _Wanted:
     prefix: str = ""
 
     def demand(self, asked: Slices, *, defaults: DemandDefaults, unit: int) -> Demand:
-        """The demand; where the template asks for slices, these are the floor."""
+        """The demand; where the template asks for slices, these are the floor.
+
+        Raises:
+            RefusedError: it contradicts itself, or the template.
+        """
         request, names = self.request, self.names
         if asked:
             names = {**names, "floor": f"the container's {VRAM_RESOURCE}"} if request.floor is None else names
@@ -179,10 +185,10 @@ class _Wanted:
         )
 
 
-def _wanted(pod: Pod, named: Named | None) -> _Wanted | None:
+def _wanted(pod: Pod, named: Named | None) -> Wanted | None:
     request = a.inline_request(pod.metadata.annotations)
     if named is None:
-        return None if request is None else _Wanted(request=request, names=a.INLINE_FIELDS)
+        return None if request is None else Wanted(request=request, names=a.INLINE_FIELDS)
     if request is not None:
         written = next(key for key in a.INLINE_KEYS if key in pod.metadata.annotations)
         raise RefusedError(f"{a.ALLOCATION} and {written} exclude each other; leave one of them out.")
@@ -190,7 +196,7 @@ def _wanted(pod: Pod, named: Named | None) -> _Wanted | None:
         raise RefusedError(_missing(pod, named))
     prefix = f'GpuAllocation "{named.name}": '
     try:
-        return _Wanted(request=named.found.spec.request(), names=SPEC_FIELDS, prefix=prefix)
+        return Wanted(request=named.found.spec.request(), names=SPEC_FIELDS, prefix=prefix)
     except (QuantityError, ValueError) as error:
         raise RefusedError(f"{prefix}{error}.") from error
 

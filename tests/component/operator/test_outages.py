@@ -1,4 +1,3 @@
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -118,7 +117,6 @@ async def test_pods_outlive_their_allocation_and_heed_one_that_is_made_anew_unde
         alone = await site.told(first, "1.000")
         assert alone.metadata.annotations[a.VRAM_TARGET] == "10240Mi"
 
-        await asyncio.sleep(1.1)  # the API server tells in whole seconds which of them is the younger one
         await site.add_allocation(key, workloadType="LlmInference", vram={"full": "8Gi", "floor": "4Gi"})
         await site.allocation(key, pods="0/1", quality=1.0)
 

@@ -26,7 +26,9 @@ DEMAND = Demand(
     ),
     gpu_count=2,
 )
-FROZEN = FrozenDemand(demand=DEMAND, container="main", allocation="chat", generation=3)
+FROZEN = FrozenDemand(
+    demand=DEMAND, container="main", allocation="chat", allocation_uid="uid-chat", generation=3, asked=8
+)
 GRANT = TargetGrant(quality="0.904", vram=9 * GIB, revision=1, pressure=MemoryPressure.HIGH, mode="Adaptive")
 
 LEVELS = json.loads(a.encode_demand(FROZEN))["levels"]

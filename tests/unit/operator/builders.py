@@ -99,15 +99,23 @@ def gpu_pod(
     node: str | None = "gpu-1",
     grant: TargetGrant | None = None,
     generation: int = 1,
+    asked: int = 0,
     **more: Any,
 ) -> GpuPod:
-    """A pod of chat, bound to GPU-0 of gpu-1, unless said otherwise."""
+    """A pod of chat, bound to GPU-0 of gpu-1, unless said otherwise; `asked` slices stand in its template."""
     wanted = of or demand()
     return GpuPod(
         uid=PodUid(f"uid-{name}"),
         namespace=namespace,
         name=name,
-        frozen=FrozenDemand(demand=wanted, container="main", allocation=allocation, generation=generation),
+        frozen=FrozenDemand(
+            demand=wanted,
+            container="main",
+            allocation=allocation,
+            allocation_uid=None if allocation is None else f"uid-{allocation}",
+            generation=generation,
+            asked=asked,
+        ),
         slices=Slices(slices_for(wanted.floor, unit=GIB) * wanted.gpu_count),
         node=None if node is None else NodeName(node),
         gpus=gpus if node is not None else (),

@@ -52,7 +52,7 @@ CHAT = Demand(
 
 def test_a_pod_that_names_its_allocation_describes_itself_afterwards() -> None:
     manifest = pod_manifest(annotations={"allocation": "chat"})
-    frozen = FrozenDemand(demand=CHAT, container="main", allocation="chat", generation=7)
+    frozen = FrozenDemand(demand=CHAT, container="main", allocation="chat", allocation_uid="uid-chat", generation=7)
     assert admitted(manifest, generation=7) == {
         "metadata": {
             "namespace": "team-a",
@@ -82,7 +82,7 @@ def test_a_floor_is_reserved_in_whole_slices_on_every_gpu() -> None:
 def test_the_resource_alone_is_a_fixed_demand() -> None:
     admission = admit(pod_manifest(vram="10"))
     assert admission == Admission(
-        frozen=FrozenDemand(demand=fixed_demand(10 * GIB), container="main"), slices=admission.slices
+        frozen=FrozenDemand(demand=fixed_demand(10 * GIB), container="main", asked=10), slices=admission.slices
     )
     assert admission.slices == 10
 
