@@ -9,9 +9,12 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, NODES, PODS, QUALITY_POLICIES
-from arbiter_kube.client import KubeClient, KubeError, Reflector
+from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, NODES, PODS, QUALITY_POLICIES, Resource
+from arbiter_kube.client import KubeClient, KubeError, Reflector, UnreadableError, codec
 from arbiter_kube.client.backoff import Backoff
+from arbiter_kube.client.client import Selection
+from arbiter_kube.client.store import identity_of
 from arbiter_operator.cluster import Cluster
 
 RELIST_INTERVAL = 60.0
@@ -74,15 +77,31 @@ class Feed:
         while True:
             policies_before, allocations_before = {*self._cluster.policies}, {*self._cluster.allocations}
             try:
-                policies = await self._client.list(QUALITY_POLICIES)
-                allocations = await self._client.list(GPU_ALLOCATIONS)
+                policies, strange_policies = await self._readable(QUALITY_POLICIES)
+                allocations, strange_allocations = await self._readable(GPU_ALLOCATIONS)
             except KubeError as error:
                 _log.warning("lists not renewed error=%s", error)
                 await asyncio.sleep(backoff.next())
                 continue
-            self._cluster.policies_listed(policies, before=policies_before)
-            self._cluster.allocations_listed(allocations, before=allocations_before)
+            self._cluster.policies_listed(policies, before=policies_before - {key.name for key in strange_policies})
+            self._cluster.allocations_listed(allocations, before=allocations_before - strange_allocations)
             self._listed.set()
             self._wake()
             backoff.reset()
             await asyncio.sleep(RELIST_INTERVAL)
+
+    async def _readable(self, resource: Resource[T]) -> tuple[list[T], set[ObjectKey]]:
+        """Everything of a kind, and who of it cannot be read: one object, which is anybody's, must not hide all others.
+
+        What an older schema let in keeps its last readable form.
+        """
+        readable, strange = list[T](), set[ObjectKey]()
+        page = await self._client.page(resource, Selection())
+        for item in page.items or ():
+            try:
+                readable.append(codec.decode(item, resource.model))
+            except UnreadableError as error:
+                key = identity_of(item).key
+                _log.warning("object skipped object=%s error=%s", key, error)
+                strange.add(key)
+        return readable, strange

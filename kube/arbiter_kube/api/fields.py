@@ -49,17 +49,25 @@ def _quantity(value: object) -> str:
     return text
 
 
+# What the API server takes and `parse_bytes` does not would be an object that nobody can read: signs, nano and micro,
+# exponents of three digits, more than any memory.
+_READABLE = (
+    "isQuantity(string(self)) && string(self).matches('^[0-9.]+([eE][+-]?[0-9]{1,2}|[kKMGTPE]?i?|m)$')"
+    " && quantity(string(self)).compareTo(quantity('1')) >= 0"
+    " && quantity(string(self)).isLessThan(quantity('4Ei'))"
+)
+
 Quantity = Annotated[
     str,
     BeforeValidator(_quantity),
     Field(
-        max_length=32,
+        max_length=24,
         json_schema_extra={
             "type": None,
             "x-kubernetes-int-or-string": True,
             **validations(
                 rule(
-                    "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+                    _READABLE,
                     '="\'" + string(self) + "\' is no size: write a number with a unit, such as 10Gi or 1843Mi"',
                 )
             ),

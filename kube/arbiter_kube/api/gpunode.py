@@ -74,7 +74,7 @@ class GrantOnNode(ApiModel):
     """What it may use now."""
     quality: float | None = None
     """The quality that goes with it."""
-    held: int = 0
+    held: Annotated[int, Field(ge=0)] = 0
     """What it may still hold."""
     applied: int | None = None
     """What it last confirmed."""

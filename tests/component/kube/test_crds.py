@@ -118,6 +118,25 @@ async def test_nonsense_is_refused_with_a_sentence(
         )
 
 
+UNREADABLE = ("+10Gi", "1000000000n", "1000000000u", "8Ei", "1e30", "1e009", "1e-3", "500m", "0", "-1")
+
+
+@pytest.mark.parametrize("size", UNREADABLE)
+async def test_a_size_that_no_process_could_read_is_refused(client: KubeClient, namespace: str, size: str) -> None:
+    body = {"metadata": {"name": "chat"}, "spec": {"workloadType": "LlmInference", "vram": {"full": size}}}
+    with pytest.raises(Invalid, match="is no size: write a number with a unit, such as 10Gi"):
+        await client.create(GPU_ALLOCATIONS, body, namespace=namespace)
+
+
+READABLE = ("1", "1500", "10Gi", "1843Mi", "1.5Gi", "500M", "1e9", "12E-1", "3Ei", "4000m", "3k", "2Ki")
+
+
+@pytest.mark.parametrize("size", READABLE)
+async def test_a_size_that_is_taken_can_be_read(client: KubeClient, namespace: str, size: str) -> None:
+    body = {"metadata": {"name": "chat"}, "spec": {"workloadType": "LlmInference", "vram": {"full": size}}}
+    assert (await client.create(GPU_ALLOCATIONS, body, namespace=namespace)).spec.vram.full == size
+
+
 async def test_what_is_left_out_has_the_models_defaults(client: KubeClient, namespace: str) -> None:
     body = {"metadata": {"name": "chat"}, "spec": {"workloadType": "LlmInference", "vram": {"floor": None}}}
     made = await client.create(GPU_ALLOCATIONS, body, namespace=namespace)

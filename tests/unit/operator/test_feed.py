@@ -1,0 +1,57 @@
+"""What the operator learns of its own kinds by listing them; a small server on loopback plays the API server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from arbiter.units import GIB
+from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.client import KubeClient
+from arbiter_kube.client.credentials import BearerToken, Credentials
+from arbiter_operator.cluster import Cluster
+from arbiter_operator.feed import Feed
+from tests.support.patience import PATIENCE
+from tests.unit.operator.builders import allocation
+
+GROUP = "/apis/arbiter.infernum.io/v1alpha1"
+STRANGE = {"metadata": {"name": "strange", "namespace": "team-b"}, "spec": {"workloadType": "Chess"}}
+
+
+@asynccontextmanager
+async def fed(cluster: Cluster, *, allocations: list[dict[str, Any]]) -> AsyncIterator[asyncio.Event]:
+    """A feed at work, of an API server that has these and no policy; the event is set after each thing it learns."""
+
+    async def listed(request: web.Request) -> web.Response:
+        items = allocations if request.path.endswith("gpuallocations") else []
+        return web.json_response({"metadata": {}, "items": items})
+
+    application = web.Application()
+    for plural in ("gpuallocations", "qualitypolicies"):
+        application.router.add_get(f"{GROUP}/{plural}", listed)
+    async with TestServer(application) as server:
+        credentials = Credentials(
+            server=str(server.make_url("")).rstrip("/"), ssl=None, token=BearerToken(lambda: None)
+        )
+        async with KubeClient(credentials, component="test") as client:
+            woken = asyncio.Event()
+            running = asyncio.create_task(Feed(client, cluster, wake=woken.set).run())
+            yield woken
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def test_one_object_that_nobody_can_read_hides_no_other_and_keeps_its_last_readable_form() -> None:
+    cluster = Cluster(unit=GIB)
+    before = allocation("strange", namespace="team-b")
+    cluster.allocation_applied(before)
+    chat = allocation().model_dump(mode="json", by_alias=True, exclude_none=True)
+    async with fed(cluster, allocations=[STRANGE, chat]) as woken, asyncio.timeout(PATIENCE):
+        await woken.wait()
+    assert cluster.allocations == {
+        ObjectKey("team-b", "strange"): before,
+        ObjectKey("team-a", "chat"): allocation(),
+    }
