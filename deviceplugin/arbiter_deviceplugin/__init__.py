@@ -22,6 +22,7 @@
 `directory`       I/O: a container's files and socket
 `wrapper`         I/O: `arbiter-run`, the one file that containers may execute
 `processes`       I/O: who lives, by /proc
+`watch`           I/O: looks at them, and tells the engine what has ended
 `pods`            state: the pods of this node
 `publisher`       I/O: writes GpuNode
 `agent`           puts the parts together; `main` has the flags

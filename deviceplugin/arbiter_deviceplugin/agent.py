@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -26,36 +25,29 @@ from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.gpunode import NodeFacts, node_status, unreadable_status
 from arbiter_deviceplugin.inventory import Inventory
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
-from arbiter_deviceplugin.lifetimes import Lifetimes, control_groups
 from arbiter_deviceplugin.metrics import NodeCollector
 from arbiter_deviceplugin.monitor import Monitor
 from arbiter_deviceplugin.offer import Offer
 from arbiter_deviceplugin.plugin import Plugin
 from arbiter_deviceplugin.pods import NodePods
-from arbiter_deviceplugin.processes import look
 from arbiter_deviceplugin.publisher import Publisher
 from arbiter_deviceplugin.registration import Registrar
 from arbiter_deviceplugin.selection import Selection
 from arbiter_deviceplugin.slices import offered
+from arbiter_deviceplugin.watch import NO_PROCESSES, ProcessWatch
 from arbiter_deviceplugin.wrapper import install
 from arbiter_kube.api.gpunode import GpuNodeStatus
 from arbiter_kube.api.objects import Node, Pod
 from arbiter_kube.api.qualitypolicy import policy_in_force
 from arbiter_kube.api.resources import NODES, PODS, QUALITY_POLICIES
 from arbiter_kube.client import Applied, Deleted, KubeClient, Reflector, Synced
-from arbiter_kube.client.backoff import Backoff
 from arbiter_kube.client.events import EventRecorder
 
 _log = logging.getLogger(__name__)
 
 COMPONENT = "arbiter-device-plugin"
 
-_EAGER_LOOK, _CALM_LOOK = 0.2, 2.0
-"""Seconds between two looks at processes: while somebody's bytes wait for it, and else."""
-
 _HOUSEKEEPING = 30.0
-
-_NO_PROCESSES = "--proc-dir does not show the kubelet's process, so no memory is freed; give the pod hostPID: true"
 
 _LONGEST_SILENCE = 150.0
 """Of the API server, in seconds: bookmarks come about once a minute, and a watch that is silent for 90 s is renewed."""
@@ -131,14 +123,19 @@ class Agent:
         self._watched_policies = Reflector(client, QUALITY_POLICIES)
         self._watched_node = Reflector(client, NODES, field_selector=f"metadata.name={settings.node}")
         self._node: Node | None = None
-        self._lifetimes = Lifetimes()
+        self._watch = ProcessWatch(
+            kubelet=self._kubelet,
+            proc=settings.proc_dir,
+            pods=self._pods,
+            carrier=self._carrier,
+            enforcer=self._enforcer,
+            looked=self._name_offenders,
+        )
         self._boot_id = _boot_id(settings.proc_dir)
-        self._pods_changed = asyncio.Event()
         self._events = EventRecorder(client, component=COMPONENT)
         self._monitor = Monitor(settings.node)
         REGISTRY.register(NodeCollector(settings.node, self._facts))
         self._pods_listed = asyncio.Event()
-        self._processes_shown = asyncio.Event()
 
     def obstacle(self) -> str | None:
         """What keeps the agent from serving, in one sentence; None if nothing does."""
@@ -146,7 +143,7 @@ class Agent:
             is_listed=self._pods_listed.is_set(),
             silence=self._watched_pods.age(),
             is_registered=self._plugin.is_watched,
-            sees_processes=self._processes_shown.is_set(),
+            sees_processes=self._watch.sees_processes,
         )
 
     async def run(self) -> None:
@@ -188,7 +185,7 @@ class Agent:
                     uids = frozenset(pod.uid for pod in self._watched_pods.objects.values())
                     await self._carrier.tell(PodsListed(uids))
                     self._pods_listed.set()
-            self._pods_changed.set()
+            self._watch.wake()
 
     async def _observe(self, pod: Pod) -> None:
         asking = self._pods.apply(pod)
@@ -218,59 +215,13 @@ class Agent:
             await self._carrier.tell(PolicyChanged(policy))
 
     async def _watch_processes(self) -> None:
-        """Frees what nobody holds any more. Not before the first list: until then every pod looks gone."""
         await self._pods_listed.wait()
-        await self._see_processes()
-        interval = _CALM_LOOK
-        while True:
-            await _within(interval, self._pods_changed.wait)
-            self._pods_changed.clear()
-            interval = _EAGER_LOOK if await self._look_at_processes() else _CALM_LOOK
-            await asyncio.sleep(_EAGER_LOOK)
+        await self._watch.run()
 
-    async def _see_processes(self) -> None:
-        """Waits until the kubelet's own process is among those that are seen: without them every container looks ended.
-
-        Bytes of what has ended stay held until then, which is told at once and in the readiness probe.
-        """
-        backoff = Backoff(first=0.2, ceiling=30.0)
-        while True:
-            if await asyncio.to_thread(self._sees_kubelet):
-                self._processes_shown.set()
-                return
-            await asyncio.sleep(backoff.next())
-
-    def _sees_kubelet(self) -> bool:
-        process, proc = self._kubelet.process(), self._settings.proc_dir
-        if process is None:
-            return False
-        is_shown = process > 0 and (proc / str(process) / "cgroup").exists()
-        if not is_shown:
-            _log.error("%s", _NO_PROCESSES)
-        return is_shown
-
-    async def _look_at_processes(self) -> bool:
-        """Whether the next look is urgent: somebody is over whose processes may live, or begins to live unlimited."""
-        # Starts first: a process that is seen of a later one's predecessor would be taken for that start's own.
-        released = self._carrier.released()
-        alive = await asyncio.to_thread(look, self._settings.proc_dir)
-        pods = self._pods.by_uid()
-        for uid, start in released.items():
-            pod = pods.get(uid)
-            if pod is None:
-                continue
-            self._lifetimes.note_running(uid, start, pod, alive)
-            exited = self._lifetimes.exited(uid, start, pod, alive)
-            if exited is not None:
-                _log.info("container exited pod=%s start=%d", pod.key, start.number)
-                await self._carrier.tell(exited)
-        await self._enforcer.see(control_groups(released, pods, alive))
+    def _name_offenders(self) -> None:
         facts = self._facts()
         for notice in self._monitor.look(facts.grants, facts.pods, facts.reading):
             self._events.record(notice)
-        for ended in self._lifetimes.ended(self._carrier.statuses(), pods, alive):
-            await self._carrier.tell(ended)
-        return self._lifetimes.is_waiting or self._enforcer.is_awaiting(self._carrier.clock.now())
 
     async def _keep_house(self) -> None:
         """Now and then: what the kubelet says, directories that somebody removed, allocations that nobody has."""
@@ -303,8 +254,8 @@ class Agent:
     def _note_change(self) -> None:
         """After each event of the engine."""
         self._publisher.wake()
-        if self._enforcer.is_awaiting(self._carrier.clock.now()):
-            self._pods_changed.set()
+        if self._watch.is_awaiting:
+            self._watch.wake()
 
     def _publish_offer(self) -> None:
         slices = offered(
@@ -350,7 +301,7 @@ def obstacle_of(*, is_listed: bool, silence: float, is_registered: bool, sees_pr
         return f"the API server has said nothing of this node's pods for {silence:.0f} s"
     if not is_registered:
         return "not registered with the kubelet"
-    return None if sees_processes else _NO_PROCESSES
+    return None if sees_processes else NO_PROCESSES
 
 
 async def serve(settings: Settings, *, client: KubeClient, backend: Backend, ready: Callable[[Agent], None]) -> None:
@@ -408,9 +359,3 @@ def _boot_id(proc: Path) -> str:
         return (proc / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await wait()
