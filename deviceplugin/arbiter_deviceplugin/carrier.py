@@ -73,6 +73,10 @@ class Clock:
         """The time."""
         return self._offset + time.monotonic()
 
+    def wall(self, at: float) -> float:
+        """The latest that the wall clock can have shown at a time of ours: somebody may have put it forward."""
+        return at + max(0.0, time.time() - self.now())
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
@@ -153,7 +157,11 @@ class Carrier:
     def released(self) -> dict[PodUid, Start]:
         """The starts that containers are in."""
         return {
-            uid: Start(number=record.start, released_at=record.released_at, container=self._pods[uid].frozen.container)
+            uid: Start(
+                number=record.start,
+                released_at=self.clock.wall(record.released_at),
+                container=self._pods[uid].frozen.container,
+            )
             for uid, record in self._records.items()
             if record.released_at is not None and uid in self._pods
         }

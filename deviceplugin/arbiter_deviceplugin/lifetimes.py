@@ -15,7 +15,10 @@ from arbiter_kube.api.objects import ContainerStatus, Pod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The start that a container is in: its number, when it was released (s), and its container's name."""
+    """The start that a container is in: its number, its container's name, and when it was released.
+
+    `released_at` (s) is the latest that the wall clock can have shown then: the kubelet's times are the wall clock's.
+    """
 
     number: int
     released_at: float
@@ -23,33 +26,47 @@ class Start:
 
 
 @dataclass(slots=True)
+class _Seen:
+    """The container that belongs to a pod's newest start, and whether it has ended with all its processes."""
+
+    start: int
+    container: str
+    has_exited: bool = False
+
+
+@dataclass(slots=True)
 class Lifetimes:
     """What was seen of starts and processes, look after look."""
 
-    _containers: dict[tuple[PodUid, int], str] = field(default_factory=dict)
-    _exited: set[tuple[PodUid, int]] = field(default_factory=set)
+    _seen: dict[PodUid, _Seen] = field(default_factory=dict)
     _absent: frozenset[PodUid] = frozenset()
     _local_uids: dict[PodUid, PodUid] = field(default_factory=dict)
     is_waiting: bool = False
     """Whether a pod is over that may have a process still."""
 
     def note_running(self, uid: PodUid, start: Start, pod: Pod, alive: Alive) -> None:
-        """Learns which container belongs to the start: the kubelet lets all former ones end before it asks for it."""
+        """Learns which container belongs to the start: the kubelet lets all former ones end before it asks for it.
+
+        A container stays that of the first start in which it was found: what it leaves behind for a moment, and a late
+        report of it, are not the next start's. `pod` and `start` must have been known at the same time, before `alive`.
+        """
         status = pod.container_status(start.container)
         container = status and container_id(status)
-        if status and container and (container in alive.containers or _began_after(status, start.released_at)):
-            self._containers[uid, start.number] = container
+        seen = self._seen.get(uid)
+        if not status or not container or (seen is not None and seen.container == container):
+            return
+        if container in alive.containers or _began_after(status, start.released_at):
+            self._seen[uid] = _Seen(start.number, container)
 
     def exited(self, uid: PodUid, start: Start, pod: Pod, alive: Alive) -> Exited | None:
         """The event that the start has ended, if the kubelet says so of its very container and no process is left."""
-        status = pod.container_status(start.container)
-        container = self._containers.get((uid, start.number))
-        if status is None or container is None or container in alive.containers:
+        status, seen = pod.container_status(start.container), self._seen.get(uid)
+        if status is None or seen is None or seen.start != start.number or seen.container in alive.containers:
             return None
-        is_last = container_id(status) == container and status.state.running is None
+        is_last = container_id(status) == seen.container and status.state.running is None
         if not is_last:
             return None
-        self._exited.add((uid, start.number))
+        seen.has_exited = True
         return Exited(uid, start.number)
 
     def ended(self, statuses: Collection[GrantStatus], pods: Mapping[PodUid, Pod], alive: Alive) -> list[Ended]:
@@ -59,24 +76,25 @@ class Lifetimes:
         takes a finished or vanished pod without any process in this look and the one before, its sandbox included.
         Twice, because a process that is being forked can be missed by one walk through /proc.
         """
-        finished = {status.uid: status for status in statuses if _is_finished(pods.get(status.uid))}
-        exited = {uid for uid, status in finished.items() if (uid, status.start) in self._exited}
-        over = finished.keys() | {status.uid for status in statuses if status.gone}
-        self._local_uids.update(
-            {uid: pods[uid].local_uid for uid in (status.uid for status in statuses) if uid in pods}
-        )
-        absent = frozenset(uid for uid in over if self._local_uids.get(uid, uid) not in alive.pods)
+        known = {status.uid: status for status in statuses}
+        self._keep(known.keys(), pods)
+        finished = {uid for uid in known if _is_finished(pods.get(uid))}
+        exited = {uid for uid in finished if self._has_exited(known[uid])}
+        over = finished | {uid for uid, status in known.items() if status.gone}
+        absent = frozenset(uid for uid in over if self._local_uids[uid] not in alive.pods)
         ended = sorted(exited | (absent & self._absent))
         self._absent = absent
         self.is_waiting = len(over) > len(ended)
-        for uid in ended:
-            self._forget(uid)
         return [Ended(uid) for uid in ended]
 
-    def _forget(self, uid: PodUid) -> None:
-        self._containers = {key: container for key, container in self._containers.items() if key[0] != uid}
-        self._exited = {key for key in self._exited if key[0] != uid}
-        self._local_uids.pop(uid, None)
+    def _keep(self, uids: Collection[PodUid], pods: Mapping[PodUid, Pod]) -> None:
+        """Forgets all but these pods; of each the UID is kept by which its processes are known."""
+        self._seen = {uid: seen for uid, seen in self._seen.items() if uid in uids}
+        self._local_uids = {uid: pods[uid].local_uid if uid in pods else self._local_uids.get(uid, uid) for uid in uids}
+
+    def _has_exited(self, status: GrantStatus) -> bool:
+        seen = self._seen.get(status.uid)
+        return seen is not None and seen.start == status.start and seen.has_exited
 
 
 def _is_finished(pod: Pod | None) -> bool:

@@ -39,9 +39,8 @@ async def eventually(look: Callable[[], Any], what: str) -> Any:
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
-                found = look()
-                if isinstance(found, Awaitable):
-                    found = await found
+                answer = look()
+                found = await answer if isinstance(answer, Awaitable) else answer
                 if found:
                     return found
                 await asyncio.sleep(0.02)
@@ -272,6 +271,7 @@ class Running:
     engine: Engine
     process: int
     container_id: str
+    started_at: str
 
 
 class Site:
@@ -338,12 +338,13 @@ class Site:
 
     async def report_running(self, pod: Pod, container: Container) -> Running:
         process, container_id = self.processes.start(pod.uid)
-        running = Running(pod, container, Engine(container), process, container_id)
-        await self.set_status(pod, _status("Running", self._state(running, {"running": {"startedAt": _now()}})))
+        running = Running(pod, container, Engine(container), process, container_id, _now())
+        state = {"running": {"startedAt": running.started_at}}
+        await self.set_status(pod, _status("Running", self._state(running, state)))
         return running
 
     async def report_ended(self, running: Running, *, phase: str = "Running") -> None:
-        terminated = {"terminated": {"exitCode": 0, "startedAt": _now(), "finishedAt": _now()}}
+        terminated = {"terminated": {"exitCode": 0, "startedAt": running.started_at, "finishedAt": _now()}}
         await self.set_status(running.pod, _status(phase, self._state(running, terminated)))
 
     async def force_delete(self, pod: Pod) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from arbiter_deviceplugin import carrier as carriers
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
 from arbiter_deviceplugin.backends import Reading
-from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.carrier import Carrier, Clock
 from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
@@ -48,12 +49,13 @@ class Bench:
         self.exists: dict[PodUid, GpuPod] = {CHAT.uid: CHAT}
         self.allocations = Allocations()
         self.changed = asyncio.Event()
+        self.enforcer = Enforcer(Scripted(), inventory)
         self.carrier = Carrier(
             disk=disk,
             allocations=self.allocations,
             run_dir=root / "run",
             inventory=inventory,
-            enforcer=Enforcer(Scripted(), inventory),
+            enforcer=self.enforcer,
             policy=Policy(),
             names={},
             start_wait=25.0,
@@ -171,3 +173,18 @@ async def test_a_container_that_cannot_be_told_is_no_end_of_the_others(tmp_path:
         await bench.carrier.ensure_directories()
 
         assert (directory / "quality.json").read_text() != before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "latest"),
+    [pytest.param(3600.0, 3600.0, id="forward"), pytest.param(-3600.0, 0.0, id="back")],
+)
+def test_a_time_of_ours_is_no_later_on_the_wall_than_it_was_put(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, latest: float
+) -> None:
+    clock, wall = Clock(), time.time
+    at = clock.now()
+
+    monkeypatch.setattr(time, "time", lambda: wall() + seconds)
+
+    assert clock.wall(at) - at == pytest.approx(latest, abs=1.0)

@@ -85,6 +85,23 @@ def test_a_container_that_began_in_a_later_second_than_the_release_is_that_start
     assert exits((pod(NEW, running=False, began=1001.0), NOBODY)) == [Exited(UID, 2)]
 
 
+def test_what_a_former_starts_container_leaves_behind_is_not_the_next_ones() -> None:
+    lifetimes, restarted = Lifetimes(), replace(START, number=3)
+    lifetimes.note_running(UID, START, pod(OLD, running=True), lives(OLD))
+
+    answers = []
+    for seen, alive in (
+        (pod(OLD, running=True), lives(OLD)),
+        (pod(OLD, running=False, began=1001.0), NOBODY),
+        (pod(NEW, running=True), lives(NEW)),
+        (pod(NEW, running=False), NOBODY),
+    ):
+        lifetimes.note_running(UID, restarted, seen, alive)
+        answers.append(lifetimes.exited(UID, restarted, seen, alive))
+
+    assert answers == [None, None, None, Exited(UID, 3)]
+
+
 def test_another_containers_end_is_not_the_one_that_is_waited_for() -> None:
     assert exits((pod(NEW, running=True), lives(NEW)), (pod(OLD, running=False), NOBODY)) == [None, None]
 

@@ -1,0 +1,114 @@
+"""Looks at processes while containers end and start anew."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+from arbiter.ids import NodeName
+from arbiter.transitions import GrantState
+from arbiter_deviceplugin.kubelet import Kubelet
+from arbiter_deviceplugin.pods import NodePods
+from arbiter_deviceplugin.watch import ProcessWatch
+from arbiter_kube.api.objects import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStatus,
+    ObjectMeta,
+    Pod,
+    PodPhase,
+    PodStatus,
+)
+from arbiter_kube.client import KubeClient
+from tests.unit.deviceplugin.test_carrier import CHAT, Bench, running
+
+FIRST, SECOND = "a" * 64, "b" * 64
+RUNS, ENDED = ContainerState(running=ContainerStateRunning()), ContainerState(terminated=ContainerStateTerminated())
+
+
+class Host:
+    """The node's processes and what the kubelet reports of the pod, looked at when it is asked for."""
+
+    def __init__(self, bench: Bench, root: Path) -> None:
+        self._bench = bench
+        self._cgroup = root / "proc" / "7" / "cgroup"
+        self._cgroup.parent.mkdir(parents=True)
+        self._pods = NodePods(cast("KubeClient", None), node=NodeName("n1"), unit=1 << 30)
+        self._watch = ProcessWatch(
+            kubelet=Kubelet(root),
+            proc=root / "proc",
+            pods=self._pods,
+            carrier=bench.carrier,
+            enforcer=bench.enforcer,
+            looked=lambda: None,
+        )
+
+    def live(self, container: str) -> None:
+        self._cgroup.write_text(f"0::/kubepods/{container}\n")
+
+    def report(self, container: str, state: ContainerState) -> None:
+        status = ContainerStatus(name="main", container_id=f"containerd://{container}", state=state)
+        self._pods.apply(
+            Pod(
+                metadata=ObjectMeta(namespace=CHAT.namespace, name=CHAT.name, uid=CHAT.uid),
+                status=PodStatus(phase=PodPhase.RUNNING, container_statuses=(status,)),
+            )
+        )
+
+    async def hold_look(self) -> Callable[[str], Awaitable[None]]:
+        """Begins a look; it sees a process of the container that what is returned is called with, and ends."""
+        self._cgroup.unlink()
+        os.mkfifo(self._cgroup)
+        looking = asyncio.create_task(self._watch.look())
+        stream = await asyncio.to_thread(self._cgroup.open, "w")
+
+        async def let_go(container: str) -> None:
+            with stream:
+                stream.write(f"0::/kubepods/{container}\n")
+            await looking
+            self._cgroup.unlink()
+
+        return let_go
+
+    async def state(self) -> GrantState:
+        """After one more look."""
+        await self._watch.look()
+        (status,) = self._bench.carrier.statuses()
+        return status.state
+
+
+async def test_a_former_container_that_is_seen_after_the_restart_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        host, identified = Host(bench, tmp_path), bench.identified()
+        await bench.carrier.start(identified)
+        host.live(FIRST)
+        host.report(FIRST, RUNS)
+        assert await host.state() is GrantState.STARTING
+        await bench.carrier.start(identified)
+        assert await host.state() is GrantState.STARTING
+
+        host.live(SECOND)
+        host.report(FIRST, ENDED)
+
+        assert await host.state() is GrantState.STARTING
+
+
+async def test_a_container_that_starts_during_a_look_is_known_as_the_newer_starts(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        host, identified = Host(bench, tmp_path), bench.identified()
+        await bench.carrier.start(identified)
+        host.live(FIRST)
+        host.report(FIRST, RUNS)
+        seen = await host.hold_look()
+        await bench.carrier.start(identified)
+        host.report(SECOND, RUNS)
+        await seen(SECOND)
+        host.live(SECOND)
+        assert await host.state() is GrantState.STARTING
+
+        host.live("c" * 64)
+        host.report(SECOND, ENDED)
+
+        assert await host.state() is GrantState.DOWN
