@@ -68,11 +68,14 @@ class Worker:
 
         self._jobs.put(job)
         try:
-            async with asyncio.timeout(self._limit):
-                return await result
-        except TimeoutError:
-            self._stuck = True
-            raise BackendError(f"{self._name} did not answer within {self._limit:g} s.") from None
+            # Not a timeout around it: one that comes due beside the answer would call the thread stuck for ever.
+            await asyncio.wait((result,), timeout=self._limit)
+            if not result.done():
+                self._stuck = True
+                raise BackendError(f"{self._name} did not answer within {self._limit:g} s.")
+            return result.result()
+        finally:
+            result.cancel()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
