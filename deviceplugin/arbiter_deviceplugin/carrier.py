@@ -318,8 +318,7 @@ class Carrier:
             case Gated(uid, start):
                 _log.info("start waits pod=%s start=%d", self._name(uid), start)
             case Release(uid, start):
-                _log.info("start released pod=%s start=%d", self._name(uid), start)
-                self._settle(uid, start, None)
+                await self._release(uid, start)
             case Refuse(uid, start, sentence):
                 self._settle(uid, start, StartRefusedError(sentence))
             case Measure(uid):
@@ -350,6 +349,19 @@ class Carrier:
         for allocation in self._allocations.all_of_pod(uid):
             await self.discard(allocation)
 
+    async def _release(self, uid: PodUid, start: int) -> None:
+        """Lets the container start if it can read its grant: what a former start was told may be more.
+
+        One that is refused here counts as started, with all that it may hold, until it is asked for again.
+        """
+        refusal = None
+        try:
+            await self._tell_grant(uid)
+            _log.info("start released pod=%s start=%d", self._name(uid), start)
+        except OSError as error:
+            refusal = StartRefusedError(f"start held: its target cannot be written: {error.strerror}")
+        self._settle(uid, start, refusal)
+
     def _settle(self, uid: PodUid, start: int, refusal: StartRefusedError | None) -> None:
         for waiter in self._waiters:
             if (waiter.uid, waiter.start) != (uid, start) or waiter.answer.done():
@@ -370,10 +382,21 @@ class Carrier:
             await self._tell(Measured(uid=uid, vram=reading.use_of((pod.key, pod.local_uid), gpus), at=at))
 
     async def _publish(self, uid: PodUid) -> None:
-        """Tells the container its grant as it stands, in the words of the newest decision.
+        """Tells a container its grant, as far as that can be done.
 
-        Where that fails the container goes on with what it had, which its record holds, and is told later: what it
-        did to its directory is not everybody's end.
+        Where it fails a running one goes on with what it had, which its record holds, and is told later: what it did
+        to its directory is not everybody's end.
+        """
+        try:
+            await self._tell_grant(uid)
+        except OSError as error:
+            _log.warning("container not told pod=%s error=%s", self._name(uid), error)
+
+    async def _tell_grant(self, uid: PodUid) -> None:
+        """Tells a container its grant as it stands, in the words of the newest decision; twice is as good as once.
+
+        Raises:
+            OSError: its files cannot be written.
         """
         pod, grant, allocation = self._pods.get(uid), self._grants.get(uid), self._allocations.of_pod(uid)
         directory = self._directories.get(allocation.directory) if allocation else None
@@ -381,11 +404,7 @@ class Carrier:
             return
         totals = self._inventory.totals(allocation.gpus)
         news = told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals)
-        try:
-            await directory.tell(news)
-        except OSError as error:
-            _log.warning("container not told pod=%s error=%s", pod.key, error)
-            return
+        await directory.tell(news)
         if (seen_at := self._untold.pop(uid, None)) is not None:
             GRANT_LATENCY.observe(self.clock.now() - seen_at)
 

@@ -1,6 +1,7 @@
 """The engine's shell: pods that are deleted while they start, what is remembered of them, and disks that hang."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -173,6 +174,25 @@ async def test_a_container_that_cannot_be_told_is_no_end_of_the_others(tmp_path:
         await bench.carrier.ensure_directories()
 
         assert (directory / "quality.json").read_text() != before
+
+
+async def test_a_container_that_would_read_what_a_former_start_was_told_does_not_start(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        identified, directory = bench.identified(), tmp_path / "run" / "d1"
+        await bench.carrier.start(identified)
+        bench.exists[CHAT.uid] = decided("0.500", 5 * GIB, revision=2)
+        before = (directory / "quality.json").read_text()
+        (directory / "bin").rmdir()
+        (directory / "bin").write_text("in the way")
+
+        with pytest.raises(StartRefusedError, match=r"^start held: its target cannot be written: Not a directory$"):
+            await bench.carrier.start(identified)
+        (status,) = bench.carrier.statuses()
+        assert (status.granted, (directory / "quality.json").read_text()) == (5 * GIB, before)
+
+        (directory / "bin").unlink()
+        await bench.carrier.start(identified)
+        assert json.loads((directory / "quality.json").read_text())["vramBytes"] == 5 * GIB
 
 
 @pytest.mark.parametrize(
