@@ -1,6 +1,9 @@
 """A cable that can be cut, and reflectors that are followed in the background."""
 
 import asyncio
+import ctypes
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
@@ -9,6 +12,9 @@ from arbiter_kube.client import Reflector, ReflectorEvent
 from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
+
+SO_ATTACH_FILTER = 26
+"""Of Linux; the module `socket` does not name it."""
 
 
 class Followed(Generic[T]):
@@ -46,6 +52,7 @@ class Cable:
         self._gate = asyncio.Event()
         self._gate.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def open(self) -> None:
@@ -66,11 +73,19 @@ class Cable:
         self._gate = asyncio.Event()
         self._gate.set()
 
+    def lose_everything(self) -> None:
+        """As when the network is gone: of the connections of now, not even an acknowledgement arrives."""
+        self.fall_silent()
+        for writer in self._writers:
+            _drop_what_arrives(writer.get_extra_info("socket"))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        task.add_done_callback(lambda _: self._writers.discard(writer))
         gate = self._gate
         with suppress(OSError), _aborted_unless_done(writer):
             upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -86,6 +101,12 @@ class Cable:
                 sink.write(piece)
                 await sink.drain()
         sink.close()
+
+
+def _drop_what_arrives(at: socket.socket) -> None:
+    """Lets the kernel lose every packet for this socket, before TCP sees it: the program "return 0 bytes of it"."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    at.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 @contextmanager

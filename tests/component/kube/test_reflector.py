@@ -1,6 +1,7 @@
 """Reflectors against a real API server that restarts, disappears and falls silent."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from arbiter_kube.api.resources import PODS, Resource
 from arbiter_kube.client import KubeClient, Reflector, ReflectorEvent, ReflectorTiming, Synced
 from hack.cluster.controlplane import ControlPlane
 from tests.component.kube.support import Cable, Follow, Followed
+from tests.support.patience import PATIENCE
 
 QUICK = ReflectorTiming(page_size=2, idle=1.0, backoff_first=0.05, backoff_ceiling=0.2)
 
@@ -108,6 +110,16 @@ async def test_a_connection_that_fell_silent_is_noticed(
 ) -> None:
     await following.take(1)
     cable.fall_silent()
+    await make_pod(client, namespace, "a")
+    assert told(await following.take(1)) == ["Applied a"]
+
+
+async def test_a_network_that_is_gone_is_noticed_long_before_its_silence_is(
+    client: KubeClient, distant: KubeClient, cable: Cable, namespace: str, follow: Follow
+) -> None:
+    following = follow(Reflector(distant, PODS, namespace=namespace, timing=replace(QUICK, idle=10 * PATIENCE)))
+    await following.take(1)
+    cable.lose_everything()
     await make_pod(client, namespace, "a")
     assert told(await following.take(1)) == ["Applied a"]
 
