@@ -100,9 +100,10 @@ class Admission:
         gpus = self._used_gpus(slices)
         allocation = Allocation(directory=secrets.token_hex(NAME_LENGTH // 2), slices=slices, gpus=gpus, at=time.time())
         path = self._run_dir / allocation.directory
-        await asyncio.to_thread(make_directory, path)
+        # The directory last: one of which the disk does not know would never be removed.
         await asyncio.to_thread(self._disk.save_allocation, allocation)
         self._allocations.add(allocation)
+        await asyncio.to_thread(make_directory, path)
         self._admitting_until = 0.0
         return HandedOut(gpus, path)
 
