@@ -44,7 +44,8 @@ from arbiter.transitions import (
 )
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
-from arbiter_deviceplugin.directory import Applied, ContainerDirectory
+from arbiter_deviceplugin.directories import Directories
+from arbiter_deviceplugin.directory import Applied
 from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
@@ -122,7 +123,6 @@ class Carrier:
     ) -> None:
         self._disk = disk
         self._allocations = allocations
-        self._run_dir = run_dir
         self._inventory = inventory
         self._enforcer = enforcer
         self._latest = latest
@@ -143,7 +143,7 @@ class Carrier:
         self._grants: dict[PodUid, Grant] = {}
         self._untold: dict[PodUid, float] = {}
         self._waiters: list[_Waiter] = []
-        self._directories: dict[str, ContainerDirectory] = {}
+        self._directories = Directories(run_dir, acknowledge=self._acknowledge)
         self._measuring: set[asyncio.Task[None]] = set()
 
     def statuses(self) -> tuple[GrantStatus, ...]:
@@ -168,17 +168,15 @@ class Carrier:
 
     async def run(self) -> None:
         """Serves events until it is cancelled; raises what kept an action from being carried out."""
-        for allocation in self._allocations.claimed():
-            self._directories.setdefault(allocation.directory, self._directory(allocation))
-        await self._open_all()
+        self._directories.serve(self._allocations.claimed())
+        await self._directories.open_all()
         for record in self._records.values():
             await self._enforcer.follow(record)
         try:
             while True:
                 await self._handle(await self._next())
         finally:
-            for directory in self._directories.values():
-                await directory.close()
+            await self._directories.close()
 
     async def tell(self, event: Event) -> None:
         """Returns after the event's actions were carried out."""
@@ -201,7 +199,7 @@ class Carrier:
         """
         asked_at = self.clock.now()
         try:
-            await self._open(identified.allocation)
+            await self._directories.open(identified.allocation)
         except OSError as error:
             raise StartRefusedError(f"start held: its directory cannot be made: {error.strerror}") from error
         waiter = _Waiter(identified.pod.uid, asyncio.get_running_loop().create_future())
@@ -233,15 +231,14 @@ class Carrier:
 
     async def ensure_directories(self) -> None:
         """Makes again the directories and sockets that somebody removed, and writes what could not be written."""
-        await self._open_all()
+        await self._directories.open_all()
         for uid in list(self._grants):
             await self._publish(uid)
 
     async def discard(self, allocation: Allocation) -> None:
         """Forgets an allocation with its directory."""
         _log.info("allocation removed directory=%s uid=%s", allocation.directory, allocation.uid)
-        directory = self._directories.pop(allocation.directory, None) or self._directory(allocation)
-        await directory.remove()
+        await self._directories.remove(allocation)
         await asyncio.to_thread(self._disk.delete_allocation, allocation)
         self._allocations.remove(allocation)
 
@@ -399,34 +396,16 @@ class Carrier:
             OSError: its files cannot be written.
         """
         pod, grant, allocation = self._pods.get(uid), self._grants.get(uid), self._allocations.of_pod(uid)
-        directory = self._directories.get(allocation.directory) if allocation else None
-        if pod is None or grant is None or allocation is None or directory is None:
+        if pod is None or grant is None or allocation is None:
             return
         totals = self._inventory.totals(allocation.gpus)
         news = told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals)
-        await directory.tell(news)
+        await self._directories.tell(allocation, news)
         if (seen_at := self._untold.pop(uid, None)) is not None:
             GRANT_LATENCY.observe(self.clock.now() - seen_at)
 
-    async def _open_all(self) -> None:
-        for directory in list(self._directories.values()):
-            try:
-                await directory.open()
-            except OSError as error:
-                _log.warning("directory not made directory=%s error=%s", directory.path.name, error)
-
-    async def _open(self, allocation: Allocation) -> None:
-        directory = self._directories.setdefault(allocation.directory, self._directory(allocation))
-        await directory.open()
-
-    def _directory(self, allocation: Allocation) -> ContainerDirectory:
-        uid = allocation.uid
-
-        async def acknowledge(applied: Applied) -> None:
-            if uid is not None:
-                await self._tell(Acknowledged(uid=uid, revision=applied.revision, vram=applied.vram_bytes))
-
-        return ContainerDirectory(self._run_dir / allocation.directory, acknowledge=acknowledge)
+    async def _acknowledge(self, uid: PodUid, applied: Applied) -> None:
+        await self._tell(Acknowledged(uid=uid, revision=applied.revision, vram=applied.vram_bytes))
 
     def _name(self, uid: PodUid) -> str:
         pod = self._pods.get(uid)
