@@ -56,7 +56,7 @@ from arbiter_kube.api.pods import GpuPod
 
 _log = logging.getLogger(__name__)
 
-_SAVE_LIMIT = 20.0
+_DISK_LIMIT = 20.0
 """A disk that hangs must not hold every start and answer for ever: the agent ends, and begins anew."""
 
 LONGEST_START_WAIT = 27.0
@@ -236,10 +236,15 @@ class Carrier:
             await self._publish(uid)
 
     async def discard(self, allocation: Allocation) -> None:
-        """Forgets an allocation with its directory."""
+        """Forgets an allocation with its directory; where that cannot be removed, it is kept for another try."""
+        try:
+            await self._directories.remove(allocation)
+        except OSError as error:  # what somebody did to it is not everybody's end
+            _log.warning("directory not removed directory=%s error=%s", allocation.directory, error)
+            return
         _log.info("allocation removed directory=%s uid=%s", allocation.directory, allocation.uid)
-        await self._directories.remove(allocation)
-        await asyncio.to_thread(self._disk.delete_allocation, allocation)
+        complaint = f"the allocation {allocation.directory} is still on the disk"
+        await self._on_disk(lambda: self._disk.delete_allocation(allocation), complaint=complaint)
         self._allocations.remove(allocation)
 
     async def _tell(self, event: Event, *, waiter: _Waiter | None = None, pod: GpuPod | None = None) -> None:
@@ -329,22 +334,31 @@ class Carrier:
                 assert_never(action)
 
     async def _save(self, record: Record) -> None:
-        try:
-            async with asyncio.timeout(_SAVE_LIMIT):
-                await asyncio.to_thread(self._disk.save_record, record)
-        except TimeoutError as error:
-            name = record.name or record.uid
-            raise StateError(f"the record of {name} is not on the disk after {_SAVE_LIMIT:g} s.") from error
+        complaint = f"the record of {record.name or record.uid} is not on the disk"
+        await self._on_disk(lambda: self._disk.save_record(record), complaint=complaint)
         self._records[record.uid] = record
         await self._enforcer.follow(record)
 
     async def _forget(self, uid: PodUid) -> None:
         _log.info("container forgotten pod=%s", self._name(uid))
-        await asyncio.to_thread(self._disk.delete_record, uid)
+        complaint = f"the record of {self._name(uid)} is still on the disk"
+        await self._on_disk(lambda: self._disk.delete_record(uid), complaint=complaint)
         self._records.pop(uid, None)
         self._enforcer.forget(uid)
         for allocation in self._allocations.all_of_pod(uid):
             await self.discard(allocation)
+
+    async def _on_disk(self, change: Callable[[], None], *, complaint: str) -> None:
+        """Changes what is on the disk.
+
+        Raises:
+            StateError: it takes too long.
+        """
+        try:
+            async with asyncio.timeout(_DISK_LIMIT):
+                await asyncio.to_thread(change)
+        except TimeoutError as error:
+            raise StateError(f"{complaint} after {_DISK_LIMIT:g} s.") from error
 
     async def _release(self, uid: PodUid, start: int) -> None:
         """Lets the container start if it can read its grant: what a former start was told may be more.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import pytest
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
-from arbiter.transitions import Acknowledged, PodsListed, PodVanished, Record
+from arbiter.transitions import Acknowledged, Ended, PodsListed, PodVanished, Record
 from arbiter.units import GIB
 from arbiter.workload import MemoryPressure
 from arbiter_deviceplugin import carrier as carriers
@@ -75,11 +76,15 @@ class Bench:
         del self.exists[CHAT.uid]
 
 
+async def inventory() -> Inventory:
+    known = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
+    await known.refresh()
+    return known
+
+
 @asynccontextmanager
-async def running(root: Path, disk: Disk | None = None) -> AsyncIterator[Bench]:
-    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
-    await inventory.refresh()
-    bench = Bench(root, disk or Disk(root / "state"), inventory)
+async def running(root: Path) -> AsyncIterator[Bench]:
+    bench = Bench(root, Disk(root / "state"), await inventory())
     task = asyncio.create_task(bench.carrier.run())
     await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
     yield bench
@@ -125,37 +130,62 @@ async def test_a_pod_that_never_started_is_forgotten_with_its_deletion(tmp_path:
 
 
 class HangingDisk(Disk):
-    """Takes no record until it is let go."""
+    """Neither takes a record nor gives one up while it hangs."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.let_go = threading.Event()
+        self.answers = threading.Event()
+        self.answers.set()
 
-    def save_record(self, _record: Record) -> None:
-        self.let_go.wait()
+    def save_record(self, record: Record) -> None:
+        self.answers.wait()
+        super().save_record(record)
+
+    def delete_record(self, uid: PodUid) -> None:
+        self.answers.wait()
+        super().delete_record(uid)
 
 
-async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("has_started", "state"),
+    [pytest.param(False, "not on the disk", id="begins"), pytest.param(True, "still on the disk", id="ends")],
+)
+async def test_a_disk_that_hangs_ends_the_agent_rather_than_every_start_when_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_started: bool, state: str
 ) -> None:
-    monkeypatch.setattr(carriers, "_SAVE_LIMIT", 0.05)
-    inventory = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
-    await inventory.refresh()
     disk = HangingDisk(tmp_path / "state")
-    bench = Bench(tmp_path, disk, inventory)
+    bench = Bench(tmp_path, disk, await inventory())
     task = asyncio.create_task(bench.carrier.run())
-    start = asyncio.create_task(bench.carrier.start(bench.identified()))
-    await asyncio.sleep(0)
-    told = asyncio.create_task(bench.carrier.tell(PodsListed(frozenset({CHAT.uid}))))
+    await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
+    if has_started:
+        await bench.carrier.start(bench.identified())
+    monkeypatch.setattr(carriers, "_DISK_LIMIT", 0.05)
+    disk.answers.clear()
+    next_ = bench.carrier.tell(Ended(CHAT.uid)) if has_started else bench.carrier.start(bench.identified())
+    waiting = asyncio.create_task(next_)
 
-    with pytest.raises(StateError, match=r"^the record of team/chat is not on the disk after 0\.05 s\.$"):
+    with pytest.raises(StateError, match=rf"^the record of team/chat is {state} after 0\.05 s\.$"):
         await task
 
-    disk.let_go.set()
-    for waiting in (start, told):
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
+    disk.answers.set()
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_directory_that_cannot_be_removed_is_no_end_of_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        identified, directory = bench.identified(), tmp_path / "run" / "d1"
+        await bench.carrier.start(identified)
+        shutil.rmtree(directory)
+        directory.write_text("in the way")
+
+        await bench.carrier.tell(Ended(CHAT.uid))
+        assert (bench.carrier.statuses(), bench.allocations.of_pod(CHAT.uid)) == ((), identified.allocation)
+
+        directory.unlink()
+        await bench.carrier.discard(identified.allocation)
+        assert bench.allocations.of_pod(CHAT.uid) is None
 
 
 async def test_a_container_that_cannot_be_told_is_no_end_of_the_others(tmp_path: Path) -> None:
