@@ -4,7 +4,7 @@ Thin I/O around the backend's limits. Imports the engine's records and the backe
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from arbiter.ids import GpuUuid, PodUid
@@ -48,7 +48,7 @@ class Enforcer:
     async def follow(self, record: Record) -> None:
         """Takes in what a container may hold now; its limit follows before this returns, if it can be set."""
         self._records[record.uid] = record
-        await self._apply([record])
+        await self._apply([record.uid])
 
     def forget(self, uid: PodUid) -> None:
         """The container holds nothing any more."""
@@ -58,7 +58,7 @@ class Enforcer:
         """Takes in the control groups of the containers that run."""
         self._groups = groups
         self._in_force = {key: size for key, size in self._in_force.items() if key[1] in groups.values()}
-        await self._apply(self._records.values())
+        await self._apply(list(self._records))
 
     def is_awaiting(self, now: float) -> bool:
         """Whether a container that was let go within the last seconds has no limit yet, since nobody saw its group."""
@@ -71,33 +71,41 @@ class Enforcer:
 
     def rung(self, gpu: Gpu) -> Enforcement:
         """What holds on this GPU now, for every container that runs there."""
-        wanted = [wish for record in self._records.values() for wish in self._wishes(record) if wish[0] == gpu.uuid]
-        if gpu.limits is not None and all(self._is_in_force(*wish) for wish in wanted):
+        here = [record for record in self._records.values() if _uses(record, gpu.uuid)]
+        if gpu.limits is not None and all(self._is_limited(record, gpu.uuid) for record in here):
             return Enforcement(gpu.limits.value)
         return Enforcement.NONE if gpu.use is None else Enforcement.MONITOR
 
-    def _wishes(self, record: Record) -> Iterator[tuple[GpuUuid, str | None, int]]:
-        """The limits that a container should have: GPU, control group (None: not seen yet) and bytes."""
-        if record.released_at is not None:
-            for gpu in record.gpus:
-                yield gpu, self._groups.get(record.uid), record.may_hold
-
-    def _is_in_force(self, gpu: GpuUuid, group: str | None, size: int) -> bool:
-        return group is not None and self._in_force.get((gpu, group)) == size
+    def _is_limited(self, record: Record, gpu: GpuUuid) -> bool:
+        """Whether the container cannot take more of the GPU than it may hold."""
+        group = self._groups.get(record.uid)
+        return group is not None and self._in_force.get((gpu, group)) == record.may_hold
 
     def _able(self) -> set[GpuUuid]:
         """The GPUs whose driver can limit."""
         return {gpu.uuid for gpu in self._inventory.reading.gpus if gpu.limits is not None}
 
-    async def _apply(self, records: Iterable[Record]) -> None:
-        able = self._able()
-        for gpu, group, size in [wish for record in records for wish in self._wishes(record)]:
-            if group is None or gpu not in able or self._is_in_force(gpu, group, size):
-                continue
-            try:
-                await self._backend.limit(gpu, group, size)
-            except BackendError as error:
-                self._in_force.pop((gpu, group), None)
-                _log.warning("limit not set gpu=%s group=%s bytes=%d error=%s", gpu, group, size, error)
-            else:
-                self._in_force[gpu, group] = size
+    async def _apply(self, uids: Iterable[PodUid]) -> None:
+        """Limits these containers where they are not, each by what it may hold when it is its turn.
+
+        It may be another size than when the first was limited: a driver takes its time.
+        """
+        for uid in uids:
+            for gpu in self._able():
+                record, group = self._records.get(uid), self._groups.get(uid)
+                if record and group and _uses(record, gpu) and not self._is_limited(record, gpu):
+                    await self._limit(gpu, group, record.may_hold)
+
+    async def _limit(self, gpu: GpuUuid, group: str, size: int) -> None:
+        try:
+            await self._backend.limit(gpu, group, size)
+        except BackendError as error:
+            self._in_force.pop((gpu, group), None)
+            _log.warning("limit not set gpu=%s group=%s bytes=%d error=%s", gpu, group, size, error)
+        else:
+            self._in_force[gpu, group] = size
+
+
+def _uses(record: Record, gpu: GpuUuid) -> bool:
+    """Whether a container of it runs there."""
+    return record.released_at is not None and gpu in record.gpus

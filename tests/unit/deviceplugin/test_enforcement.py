@@ -1,5 +1,6 @@
 """Limits of running containers, and the rung of the ladder that holds because of them."""
 
+import asyncio
 from dataclasses import replace
 from fractions import Fraction
 
@@ -53,6 +54,39 @@ async def test_a_limit_rises_before_a_grow_is_told_and_falls_when_a_shrink_is_co
         await enforcer_.follow(record)
 
     assert [size // GIB for _gpu, _group, size in backend.limits] == [8, 10, 6]
+
+
+class Slow(Scripted):
+    """A driver that takes its time for the first limit."""
+
+    def __init__(self, *answers: Reading | None) -> None:
+        super().__init__(*answers)
+        self.let_go = asyncio.Event()
+
+    async def limit(self, gpu: GpuUuid, control_group: str, size: int) -> None:
+        await super().limit(gpu, control_group, size)
+        if len(self.limits) == 1:
+            await self.let_go.wait()
+
+
+async def test_a_grow_while_the_driver_is_busy_with_others_is_not_taken_back() -> None:
+    backend = Slow(Reading(gpus=(LIMITED,)))
+    inventory = Inventory(backend, Selection())
+    await inventory.refresh()
+    enforcer_, web = Enforcer(backend, inventory), replace(running(1), uid=PodUid("web"))
+    await enforcer_.follow(web)
+    await enforcer_.follow(running(4))
+    seeing = asyncio.create_task(enforcer_.see({web.uid: "/kubepods/web", CHAT: "/kubepods/chat"}))
+    await asyncio.sleep(0)
+
+    await enforcer_.follow(running(8))
+    backend.let_go.set()
+    await seeing
+
+    assert [(group, size // GIB) for _gpu, group, size in backend.limits] == [
+        ("/kubepods/web", 1),
+        ("/kubepods/chat", 8),
+    ]
 
 
 async def test_a_container_that_was_started_anew_is_limited_in_its_new_group() -> None:
