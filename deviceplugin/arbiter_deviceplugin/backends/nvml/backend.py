@@ -123,9 +123,10 @@ class NvmlBackend:
             if not self._is_attached:
                 await self._library.run(pynvml.nvmlInit)
                 self._is_attached = True
-                await self._begin()
-            else:
+            if self._devices:
                 await self._library.run(pynvml.nvmlDeviceGetCount)
+            else:  # attached just now; or it hung then, and has not been asked for its GPUs yet
+                await self._begin()
         except pynvml.NVMLError as error:
             await self._detach()
             self._health.forget_all()
