@@ -81,6 +81,7 @@ def _control_groups(proc: Path) -> Iterable[str]:
 def _read(process: Path) -> str | None:
     """The process's control groups; None where it has ended."""
     try:
-        return (process / "cgroup").read_text()
+        # Whoever may make groups names them by any bytes.
+        return (process / "cgroup").read_text(errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -33,6 +33,15 @@ def test_a_process_whose_groups_cannot_be_read_is_not_taken_for_one_that_ended(t
         look(tmp_path)
 
 
+def test_a_group_whose_name_is_no_text_hides_nobody(tmp_path: Path) -> None:
+    path = f"/kubepods/pod{UID}/{ONE}"
+    put(tmp_path, 7, "")
+    (tmp_path / "7" / "cgroup").write_bytes(f"0::{path}/".encode() + b"\xff\xfe\n")
+
+    assert look(tmp_path) == Alive(pods=frozenset({UID}), containers=frozenset({ONE}), groups={ONE: path})
+    assert pod_of(tmp_path, 7) == UID
+
+
 PATHS = [
     pytest.param(
         f"11:memory:/kubepods/besteffort/pod{UID}/{ONE}\n1:name=x:/kubepods/pod{UID}/{ONE}\n", UID, id="cgroupfs"
