@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from arbiter.ids import NodeName
+from arbiter.ids import NodeName, NodeUid
 from arbiter_deviceplugin.gpunode import without_use
 from arbiter_kube.api.gpunode import GpuNodeStatus
 from arbiter_kube.api.objects import Node, ObjectMeta, OwnerReference, PartialObject
+from arbiter_kube.api.reports import counts_for, node_of
 from arbiter_kube.api.resources import GPU_NODES, NODES
 from arbiter_kube.client import KubeClient, KubeError, NotFound, PatchType
 from arbiter_kube.client.backoff import Backoff
@@ -101,8 +102,8 @@ class Publisher:
         except NotFound:
             body = PartialObject(metadata=ObjectMeta(name=self._node, owner_references=(_owner(node),)))
             made = await self._client.create(GPU_NODES, body)
-        owners = [owner.uid for owner in made.metadata.owner_references if owner.kind == NODES.kind]
-        return made.status if not owners or node.metadata.uid in owners else None
+        told_of = node_of(made.metadata.owner_references)
+        return made.status if counts_for(NodeUid(node.metadata.uid), told_of=told_of) else None
 
 
 def _owner(node: Node) -> OwnerReference:

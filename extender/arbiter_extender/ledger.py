@@ -19,7 +19,7 @@ from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.occupancy import NodeOccupancy, Occupancy, Promise, Standing, drifted
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import QualityPolicy, policy_in_force
-from arbiter_kube.api.reports import ANY_NODE, NodeReport
+from arbiter_kube.api.reports import ANY_NODE, NodeReport, counts_for
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class _Node:
 
     @property
     def report(self) -> NodeReport | None:
-        """What its agent says; nothing where that was of a former node of its name, whose GPUs may be others."""
-        return None if ANY_NODE not in (self.uid, self.told_of) and self.uid != self.told_of else self.told
+        """What its agent says; nothing where that was of a former node of its name."""
+        return self.told if counts_for(self.uid, told_of=self.told_of) else None
 
     @property
     def is_empty(self) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from arbiter.demand import NO_POLICY, DemandDefaults
-from arbiter.ids import NodeName, PodUid
+from arbiter.ids import NodeName, NodeUid, PodUid
 from arbiter.policy import Policy
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Node, NodeSpec, ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod, gpu_pod
 from arbiter_kube.api.qualitypolicy import DEFAULT_POLICY_NAME, QualityPolicy, policy_in_force
+from arbiter_kube.api.reports import ANY_NODE, counts_for, node_of
 from arbiter_kube.api.scheduling import Requests, allocatable
 from arbiter_operator.loads import Loads
 from arbiter_operator.node import NodeState, display_name
@@ -58,7 +59,7 @@ class Cluster:
         self.changed_policies = False
         self.allocations: dict[ObjectKey, GpuAllocation] = {}
         self.policies: dict[str, QualityPolicy] = {}
-        self.reports: dict[NodeName, GpuNode] = {}
+        self._told: dict[NodeName, GpuNode] = {}
         self._pods: dict[PodUid, KnownPod] = {}
         self._unbound: set[PodUid] = set()
         self._on_node: dict[NodeName, set[PodUid]] = defaultdict(set)
@@ -112,7 +113,7 @@ class Cluster:
         """A node is new or changed; its labels choose its policy, its readiness where pods may wait for room."""
         known = self._nodes.get(node.name)
         self._nodes[node.name] = node
-        if known is None or known.metadata.labels != node.metadata.labels:
+        if known is None or _chooses(known) != _chooses(node):
             self.mark_policies()
         if known is None or _matters(known) != _matters(node):
             self._node_changed(node.name)
@@ -125,15 +126,16 @@ class Cluster:
     def report_applied(self, report: GpuNode) -> None:
         """A node's agent says something new."""
         name = NodeName(report.metadata.name)
-        if name not in self.reports:
+        known = self._told.get(name)
+        if known is None or _told_of(known) != _told_of(report):
             self.mark_policies()
-        self.reports[name] = report
+        self._told[name] = report
         self._node_changed(name)
 
     def report_deleted(self, report: GpuNode) -> None:
         """A node's GPUs are gone."""
         name = NodeName(report.metadata.name)
-        self.reports.pop(name, None)
+        self._told.pop(name, None)
         self.mark_policies()
         self._node_changed(name)
 
@@ -227,9 +229,19 @@ class Cluster:
         pods = (self._pods[uid].seen for uid in self._of_allocation.get(key, ()))
         return sorted((pod for pod in pods if not pod.finished), key=lambda pod: pod.name)
 
+    @property
+    def reports(self) -> dict[NodeName, GpuNode]:
+        """What the nodes' agents say, but nothing of former nodes."""
+        return {name: report for name in self._told if (report := self._report(name)) is not None}
+
+    def _report(self, name: NodeName) -> GpuNode | None:
+        told, node = self._told.get(name), self._nodes.get(name)
+        uid = ANY_NODE if node is None else NodeUid(node.metadata.uid)
+        return told if told is not None and counts_for(uid, told_of=_told_of(told)) else None
+
     def node_state(self, name: NodeName) -> NodeState | None:
         """A node as the decisions see it; None while its agent has not reported."""
-        report = self.reports.get(name)
+        report = self._report(name)
         if report is None:
             return None
         if name not in self._states:
@@ -303,7 +315,7 @@ class Cluster:
         """Has the nodes looked at on which another policy is in force now, and everything that demands follow from."""
         self.mark_policies()
         self.changed_allocations.update(self.allocations)
-        for name in self.reports:
+        for name in self._told:
             state = self._states.get(name)
             if state is None or self._in_force(name) != (state.policy, state.policy_name):
                 self._node_changed(name)
@@ -315,7 +327,7 @@ class Cluster:
     def mark_everything(self) -> None:
         """Has everything looked at."""
         self.mark_policies()
-        self.changed_nodes.update(self.reports)
+        self.changed_nodes.update(self._told)
         self.changed_allocations.update(self.allocations)
 
 
@@ -332,5 +344,14 @@ def _version(text: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _matters(node: Node) -> tuple[dict[str, str], bool, NodeSpec, dict[str, str]]:
-    return node.metadata.labels, node.is_ready, node.spec, node.status.allocatable
+def _told_of(report: GpuNode) -> NodeUid:
+    return node_of(report.metadata.owner_references)
+
+
+def _chooses(node: Node) -> tuple[str, dict[str, str]]:
+    """What decides whether a report is about the node, and which policy is in force there."""
+    return node.metadata.uid, node.metadata.labels
+
+
+def _matters(node: Node) -> tuple[tuple[str, dict[str, str]], bool, NodeSpec, dict[str, str]]:
+    return _chooses(node), node.is_ready, node.spec, node.status.allocatable

@@ -4,6 +4,9 @@ A process that follows thousands of nodes reads their objects as these structs: 
 the memory of the custom resource's own models. Imports msgspec and the models.
 """
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import msgspec
 
 from arbiter.ids import GpuUuid, NodeName, NodeUid, PodUid
@@ -67,6 +70,28 @@ ANY_NODE = NodeUid("")
 """Whichever has the name."""
 
 
+class Owner(Protocol):
+    """What names the owner of an object: an owner reference as a Struct or a pydantic model."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102 - the API's field
+    @property
+    def uid(self) -> str: ...  # noqa: D102 - the API's field
+
+
+def node_of(owners: Iterable[Owner]) -> NodeUid:
+    """Which node of its name a GpuNode with these owners is about; ANY_NODE where it does not say."""
+    return next((NodeUid(owner.uid) for owner in owners if owner.kind == "Node"), ANY_NODE)
+
+
+def counts_for(node: NodeUid, *, told_of: NodeUid) -> bool:
+    """Whether what was told of one node is about another: one made anew under a name may have other GPUs.
+
+    The GpuNode of a former node is there until the garbage collector comes to it.
+    """
+    return node == told_of or ANY_NODE in (node, told_of)
+
+
 class ReportedNode(_Part, frozen=True, kw_only=True):
     """A GpuNode, of which only this is read."""
 
@@ -81,7 +106,7 @@ class ReportedNode(_Part, frozen=True, kw_only=True):
     @property
     def node(self) -> NodeUid:
         """Which node of that name it is about; empty where it does not say."""
-        return next((NodeUid(owner.uid) for owner in self.metadata.owner_references if owner.kind == "Node"), ANY_NODE)
+        return node_of(self.metadata.owner_references)
 
 
 def node_report(status: GpuNodeStatus) -> NodeReport:

@@ -18,7 +18,7 @@ from arbiter_kube.api.objects import (
 )
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.scheduling import Requests
-from arbiter_operator.cluster import Cluster
+from arbiter_operator.cluster import Cluster, Reach
 from tests.unit.operator.builders import allocation, gpu_pod, report
 
 CHAT = ObjectKey("team-a", "chat")
@@ -42,16 +42,18 @@ def pod(name: str = "chat-0", *, version: int = 1, node: str | None = "gpu-1", *
     )
 
 
-def ready_node(name: str = "gpu-1", *, unschedulable: bool = False, **labels: str) -> Node:
+def ready_node(name: str = "gpu-1", *, uid: str = "", unschedulable: bool = False, **labels: str) -> Node:
     return Node(
-        metadata=ObjectMeta(name=name, labels=labels),
+        metadata=ObjectMeta(name=name, uid=uid, labels=labels),
         spec=NodeSpec(unschedulable=unschedulable),
         status=NodeStatus(conditions=(Condition(type="Ready", status="True"),)),
     )
 
 
-def gpu_node(name: str = "gpu-1") -> GpuNode:
-    return GpuNode.model_validate({"metadata": {"name": name}, "status": report().model_dump(by_alias=True)})
+def gpu_node(name: str = "gpu-1", *, of: str = "") -> GpuNode:
+    """`of` is the UID of the node that it is about."""
+    metadata = {"name": name, "ownerReferences": [{"kind": "Node", "uid": of}] if of else []}
+    return GpuNode.model_validate({"metadata": metadata, "status": report().model_dump(by_alias=True)})
 
 
 def policy(name: str = "default", **spec: object) -> QualityPolicy:
@@ -154,6 +156,28 @@ def test_labels_choose_the_policy_of_a_node() -> None:
     chosen = cluster.policy_of(NodeName("gpu-1"))
     assert chosen is not None
     assert chosen.metadata.name == "demo"
+
+
+def test_what_is_told_of_a_former_node_of_the_name_counts_for_nothing() -> None:
+    cluster = filled()
+    cluster.policy_applied(policy())
+    cluster.node_applied(ready_node(uid="first"))
+    cluster.report_applied(gpu_node(of="first"))
+    assert cluster.node_state(NodeName("gpu-1")) is not None
+    looked_at(cluster)
+    cluster.changed_policies = False
+
+    cluster.node_applied(ready_node(uid="second"))
+    assert looked_at(cluster) == ({NodeName("gpu-1")}, {CHAT})
+    assert cluster.changed_policies
+    assert cluster.node_state(NodeName("gpu-1")) is None
+    assert (cluster.nodes_with_gpus(), cluster.reports) == ([], {})
+    assert cluster.reach_of(policy()) == Reach(selected=0, in_force=0)
+
+    cluster.changed_policies = False
+    cluster.report_applied(gpu_node(of="second"))
+    assert cluster.changed_policies
+    assert cluster.node_state(NodeName("gpu-1")) is not None
 
 
 def test_what_a_list_does_not_name_is_gone() -> None:
