@@ -284,7 +284,7 @@ class Engine:
         self, key: ObjectKey, allocation: GpuAllocation, status: GpuAllocationStatus
     ) -> bool:
         try:
-            written = await self._writer.status(GPU_ALLOCATIONS, key, status)
+            written = await self._writer.status(GPU_ALLOCATIONS, allocation.metadata, status)
         except KubeError as error:
             _log.warning("status not written allocation=%s error=%s", key, error)
             return False
@@ -314,7 +314,7 @@ class Engine:
         if status == policy.status:
             return True
         try:
-            written = await self._writer.status(QUALITY_POLICIES, ObjectKey("", name), status)
+            written = await self._writer.status(QUALITY_POLICIES, policy.metadata, status)
         except KubeError as error:
             _log.warning("status not written policy=%s error=%s", name, error)
             return False

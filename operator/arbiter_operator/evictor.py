@@ -70,7 +70,8 @@ class Evictor:
     async def _evict(self, eviction: Eviction) -> None:
         pod = eviction.pod
         try:
-            await self._writer.evict(pod, dry_run=False)
+            if not await self._writer.evict(pod, dry_run=False):
+                return
         except TooManyRequests as error:
             _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
             self._spared[pod.uid] = steady_time() + AGAIN_AFTER

@@ -87,20 +87,24 @@ async def _serve(options: Options) -> None:
 
 async def _operate(client: KubeClient, credentials: Credentials, options: Options) -> None:
     cluster = Cluster(unit=options.unit)
-    recorder = EventRecorder(client, component=COMPONENT)
     leadership = Leadership(
         client,
         ObjectKey(options.namespace, COMPONENT),
         identity=unique_identity(),
         duration=options.lease_duration,
     )
-    engine = Engine(cluster, writer=Writer(client, may_write=lambda: leadership.is_leading), recorder=recorder)
+
+    def leads() -> bool:
+        return leadership.is_leading
+
+    recorder = EventRecorder(client, component=COMPONENT, may_tell=leads)
+    engine = Engine(cluster, writer=Writer(client, may_write=leads), recorder=recorder)
     feed = Feed(client, cluster, wake=engine.wake)
     admission = PodAdmission(
         client, known=cluster.allocations, defaults=lambda: cluster.demand_defaults, unit=options.unit
     )
     listening = asyncio.Event()
-    REGISTRY.register(ClusterCollector(cluster, prices=engine.prices, leading=lambda: leadership.is_leading))
+    REGISTRY.register(ClusterCollector(cluster, prices=engine.prices, leading=leads))
 
     async def reconcile() -> None:
         # Those that follow know as much, so that whoever leads next begins at once.

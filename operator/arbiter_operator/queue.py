@@ -169,7 +169,8 @@ class Queue:
         return True
 
     async def _evict(self, victim: GpuPod, newcomer: GpuPod, plan: Preemption) -> None:
-        await self._writer.evict(victim, dry_run=False)
+        if not await self._writer.evict(victim, dry_run=False):
+            return
         PREEMPTIONS.inc()
         _log.info("pod evicted pod=%s for=%s node=%s", victim.key, newcomer.key, plan.node)
         state = self._cluster.node_state(plan.node)

@@ -1,6 +1,6 @@
 """The operator's writes: patches of pods' annotations and of status, evictions; a bound on how many are under way.
 
-What is gone, or was changed meanwhile, is no error here: the watch tells of it and everything is decided anew.
+What is gone is no error here: the watch tells of it. What was changed meanwhile is: the caller decides anew.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from arbiter_kube.api.fields import ObjectMeta
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.resources import PODS, Resource
-from arbiter_kube.client import Conflict, KubeClient, NotFound, NotLeadingError
+from arbiter_kube.client import KubeClient, NotFound, NotLeadingError
 
 T = TypeVar("T")
 
@@ -39,12 +40,12 @@ class Writer:
         async with self._turn():
             try:
                 return await self._client.patch(PODS, pod.name, body, namespace=pod.namespace)
-            except (NotFound, Conflict) as error:
+            except NotFound as error:
                 _log.info("pod gone before a write pod=%s error=%s", pod.key, error)
                 return None
 
-    async def evict(self, pod: GpuPod, *, dry_run: bool) -> None:
-        """Evicts the pod, or with `dry_run` asks whether that may be done; one that is gone is no error.
+    async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
+        """Evicts the pod, or with `dry_run` asks whether that may be done; False where it is gone by itself.
 
         Raises:
             TooManyRequests: a PodDisruptionBudget protects it now.
@@ -52,18 +53,26 @@ class Writer:
         async with self._turn():
             try:
                 await self._client.evict(ObjectKey(pod.namespace, pod.name), uid=pod.uid, dry_run=dry_run)
-            except (NotFound, Conflict) as error:
+            except NotFound as error:
                 _log.info("pod gone before its eviction pod=%s error=%s", pod.key, error)
+                return False
+        return True
 
-    async def status(self, resource: Resource[T], key: ObjectKey, status: BaseModel) -> T | None:
-        """The object with this status; None where it is gone."""
-        body = {"status": _whole(status)}
+    async def status(self, resource: Resource[T], of: ObjectMeta, status: BaseModel) -> T | None:
+        """The object with this status; None where it is gone.
+
+        Raises:
+            Conflict: it is another version by now than the one that the status was decided from, `of`: what comes late
+                takes back nothing that is newer, neither its sentences nor its times.
+        """
+        key = ObjectKey(of.namespace, of.name)
+        body = {"metadata": {"resourceVersion": of.resource_version}, "status": _whole(status)}
         async with self._turn():
             try:
                 return await self._client.patch(
                     resource, key.name, body, namespace=key.namespace or None, subresource="status"
                 )
-            except (NotFound, Conflict) as error:
+            except NotFound as error:
                 _log.info("object gone before its status object=%s error=%s", key, error)
                 return None
 

@@ -84,13 +84,18 @@ class EventRecorder:
         rate: float = 5.0,
         burst: int = 25,
         capacity: int = 1000,
+        may_tell: Callable[[], bool] = lambda: True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`component` is who reports; `rate` events a second after the first `burst`."""
+        """`component` is who reports; `rate` events a second after the first `burst`.
+
+        `may_tell` says whether what happens is this process's to tell: of several replicas one tells.
+        """
         self._client = client
         self._component = component
         self._rate, self._burst = rate, burst
         self._capacity = capacity
+        self._may_tell = may_tell
         self._clock = clock
         self._pending: OrderedDict[Notice, int] = OrderedDict()
         self._series: OrderedDict[Notice, _Series] = OrderedDict()
@@ -99,6 +104,8 @@ class EventRecorder:
 
     def record(self, notice: Notice) -> None:
         """Takes a notice to be written later; where too many wait already, it is counted in `dropped` and forgotten."""
+        if not self._may_tell():
+            return
         if notice not in self._pending and len(self._pending) >= self._capacity:
             self.dropped += 1
             return

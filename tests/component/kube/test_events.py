@@ -120,6 +120,17 @@ async def test_recording_outlives_an_api_server_that_is_away(
     assert event.count == 1
 
 
+async def test_who_may_not_tell_writes_nothing_of_it(client: KubeClient, namespace: str) -> None:
+    about, may_tell = await pod(client, namespace), False
+    recorder = EventRecorder(client, component="test", may_tell=lambda: may_tell)
+    recorder.record(notice(about, "before"))
+    may_tell = True
+    recorder.record(notice(about, "after"))
+    async with running(recorder):
+        (event,) = await told(client, namespace, count=1)
+    assert event.message == "after"
+
+
 async def test_too_many_notices_are_counted_and_forgotten(client: KubeClient, namespace: str) -> None:
     about = await pod(client, namespace)
     recorder = EventRecorder(client, component="test", capacity=2)

@@ -13,12 +13,14 @@ import yaml
 from arbiter.ids import NodeName
 from arbiter.units import GIB
 from arbiter_kube.api import annotations as a
+from arbiter_kube.api.gpuallocation import GpuAllocationStatus
 from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import gpu_pod
-from arbiter_kube.api.resources import GPU_NODES, PODS, QUALITY_POLICIES
-from arbiter_kube.client import ApiError, Applied, KubeClient, Reflector
+from arbiter_kube.api.resources import GPU_ALLOCATIONS, GPU_NODES, PODS, QUALITY_POLICIES
+from arbiter_kube.client import ApiError, Applied, Conflict, KubeClient, Reflector
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.targets import plan
+from arbiter_operator.writer import Writer
 from hack.cluster.controlplane import ControlPlane
 from tests.component.operator.conftest import call_webhook_of
 from tests.component.operator.support import Operator, Site, eventually, pod_manifest
@@ -239,3 +241,19 @@ async def test_a_target_of_an_older_revision_comes_too_late(
         await tell(4, "0.600")
         await tell(5, "0.700")
     await site.end(pod)
+
+
+async def test_a_status_that_was_decided_from_an_older_version_comes_too_late(
+    site: Site, operator: Operator, control_plane: ControlPlane
+) -> None:
+    site.add_namespace("stale")
+    key = ObjectKey("stale", "chat")
+    await site.add_allocation(key, workloadType="LlmInference")
+    before = await site.allocation(key, phase="Pending")
+    await site.admin.patch(GPU_ALLOCATIONS, key.name, {"spec": {"priority": "Low"}}, namespace=key.namespace)
+    as_operator = control_plane.service_account_kubeconfig("arbiter-system", "arbiter-operator")
+    async with await KubeClient.connect(as_operator, component="arbiter-operator") as client:
+        writer = Writer(client, may_write=lambda: True)
+        with pytest.raises(Conflict):
+            await writer.status(GPU_ALLOCATIONS, before.metadata, GpuAllocationStatus(phase="Running"))
+    assert (await site.allocation(key, observed_generation=2)).status.phase == "Pending"

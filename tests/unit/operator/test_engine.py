@@ -83,10 +83,11 @@ class Api:
         )
         return msgspec.structs.replace(known.raw, metadata=after)
 
-    async def evict(self, pod: GpuPod, *, dry_run: bool) -> None:
+    async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
         assert not dry_run
         self.evicted.append(pod.name)
+        return True
 
 
 class Silence:

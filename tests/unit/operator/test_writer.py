@@ -4,10 +4,10 @@ from typing import Any, cast
 
 import pytest
 
-from arbiter_kube.api.objects import ObjectKey
+from arbiter_kube.api.fields import ObjectMeta
 from arbiter_kube.api.qualitypolicy import QualityPolicyStatus
 from arbiter_kube.api.resources import QUALITY_POLICIES
-from arbiter_kube.client import KubeClient, NotLeadingError
+from arbiter_kube.client import ApiError, Conflict, KubeClient, NotFound, NotLeadingError
 from arbiter_operator.writer import CONCURRENT_WRITES, Writer
 from tests.support import virtual_time
 from tests.unit.operator.builders import gpu_pod
@@ -16,8 +16,32 @@ POD = gpu_pod()
 WRITES: dict[str, Callable[[Writer], Awaitable[Any]]] = {
     "a target": lambda writer: writer.annotate(POD, {"key": "value"}),
     "an eviction": lambda writer: writer.evict(POD, dry_run=False),
-    "a status": lambda writer: writer.status(QUALITY_POLICIES, ObjectKey("", "default"), QualityPolicyStatus()),
+    "a status": lambda writer: writer.status(QUALITY_POLICIES, ObjectMeta(name="default"), QualityPolicyStatus()),
 }
+
+
+class Refusing:
+    """A client whose requests the API server refuses."""
+
+    def __init__(self, refusal: type[ApiError]) -> None:
+        self._refusal = refusal
+
+    async def patch(self, *_: Any, **__: Any) -> None:
+        raise self._refusal(action="patch", status=400)
+
+    evict = patch
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_what_is_gone_is_no_error_and_what_was_changed_meanwhile_is(
+    write: Callable[[Writer], Awaitable[Any]],
+) -> None:
+    def writer(refusal: type[ApiError]) -> Writer:
+        return Writer(cast("KubeClient", Refusing(refusal)), may_write=lambda: True)
+
+    assert not await write(writer(NotFound))
+    with pytest.raises(Conflict):
+        await write(writer(Conflict))
 
 
 class Slow:
