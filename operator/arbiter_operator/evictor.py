@@ -20,7 +20,13 @@ from arbiter_operator.notices import evicted_notices
 from arbiter_operator.writer import Writer
 
 AGAIN_AFTER = 10.0
-"""Seconds until a pod that could not be evicted is asked for again."""
+"""Seconds until it is looked again at whether everybody who has to leave does."""
+
+NEXT_AFTER = 1.0
+"""Seconds until others go in the place of one that may not: by then the watch has shown who is leaving."""
+
+SPARED_FOR = 60.0
+"""Seconds after which a pod that a PodDisruptionBudget protected may be asked for again, if others did not suffice."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +58,10 @@ class Evictor:
         since = {each: now - (steady - at) for each, at in begun.items()}
         self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
         due = evictions(state, now=now, since=since, spared=self._spared.keys())
-        await asyncio.gather(*(self._evict(eviction) for eviction in due))
+        protected = await asyncio.gather(*(self._is_protected(eviction) for eviction in due))
         later = next_at(state, since=since)
-        retry = now + AGAIN_AFTER if due or any(pod.uid in self._spared for pod in state.pods) else None
+        again = NEXT_AFTER if any(protected) else AGAIN_AFTER
+        retry = now + again if due or any(pod.uid in self._spared for pod in state.pods) else None
         delays = [moment - now for moment in (later, retry) if moment is not None and moment > now]
         return min(delays, default=None)
 
@@ -67,18 +74,22 @@ class Evictor:
         self._since.clear()
         self._spared.clear()
 
-    async def _evict(self, eviction: Eviction) -> None:
+    async def _is_protected(self, eviction: Eviction) -> bool:
+        """Evicts the pod, unless a PodDisruptionBudget protects it."""
         pod = eviction.pod
         try:
-            if not await self._writer.evict(pod, dry_run=False):
-                return
+            if await self._writer.evict(pod, dry_run=False):
+                self._tell(eviction)
         except TooManyRequests as error:
             _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
-            self._spared[pod.uid] = steady_time() + AGAIN_AFTER
-            return
+            self._spared[pod.uid] = steady_time() + SPARED_FOR
+            return True
         except KubeError as error:
             _log.warning("pod not evicted pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
-            return
+        return False
+
+    def _tell(self, eviction: Eviction) -> None:
+        pod = eviction.pod
         EVICTIONS.labels(eviction.cause).inc()
         _log.info("pod evicted pod=%s reason=%s message=%s", pod.key, eviction.cause, eviction.message)
         for notice in evicted_notices(eviction, allocation=self._allocation_of(pod)):
