@@ -107,6 +107,7 @@ class Engine:
         """Reconciles for ever. Beginning anew, it looks at everything: a look that was broken off left no mark."""
         self._cluster.mark_everything()
         self._evictor.forget_everything()
+        self._queue.preempted.clear()
         self._forget_gone()
         self._look_at_unused()
         try:
@@ -236,8 +237,11 @@ class Engine:
         allocation, now = self._cluster.allocations.get(key), steady_time()
         if allocation is None:
             self._status_after.pop(key, None)
+            self._queue.preempted.pop(key, None)
             return True
         pods = self._cluster.pods_of(key)
+        preempted = self._queue.preempted.get(key)
+        is_seen = preempted is not None and preempted.is_seen(pods)
         defaults = self._cluster.demand_defaults
         edited = edits(allocation, pods, defaults=defaults, unit=self._cluster.unit)
         rewritten = all(await asyncio.gather(*(self._write_demand(edit) for edit in edited)))
@@ -252,11 +256,12 @@ class Engine:
             edits=edited,
             defaults=defaults,
             prospect=self._prospect(allocation) if not pods else None,
-            preempted=self._queue.preempted.get(key),
+            preempted=preempted.message if preempted is not None and is_seen else None,
             now=datetime.fromtimestamp(self._clock(), UTC),
         )
         if status == allocation.status:
-            self._queue.preempted.pop(key, None)
+            if is_seen:
+                self._queue.preempted.pop(key, None)
             return rewritten
         if now < self._status_after.get(key, 0.0):
             self._agenda.put(("status", key), self._status_after[key] - now, partial(self._put_allocation, key))

@@ -34,6 +34,11 @@ class Place:
         seats = self.state.seats.items()
         return frozenset(uid for uid, seat in seats if (seat.pod.terminating if seat.pod else seat.priority))
 
+    @property
+    def unknown(self) -> frozenset[PodUid]:
+        """Containers that hold memory and whose pods nobody shows: mostly of those that have just gone."""
+        return frozenset(uid for uid, seat in self.state.seats.items() if seat.pod is None) - self.leaving
+
     def without(self, gone: Container[PodUid]) -> NodeRoom:
         """Its room once these have left."""
         return replace(self.room, gpus=tuple(_without(gpu, gone) for gpu in self.room.gpus))
@@ -52,12 +57,18 @@ class Preemption:
     victims: tuple[GpuPod, ...]
 
 
-def fits_soon(pod: GpuPod, wanted: Requests, places: Iterable[Place]) -> bool:
-    """Whether it is enough to wait for pods that are leaving anyway."""
-    return any(
-        fits(place.without(place.leaving), pod.demand) and place.has_idle(wanted, gone=place.leaving)
-        for place in places
-    )
+def fits_soon(pod: GpuPod, wanted: Requests, places: Iterable[Place], *, nominated: bool = False) -> bool:
+    """Whether it is enough to wait for pods that are leaving anyway, or for the bytes of those that left.
+
+    A container whose pod is unknown may hold its memory for ever. It counts as leaving where the pod is `nominated`:
+    others left for that.
+    """
+
+    def has_room(place: Place) -> bool:
+        gone = place.leaving | place.unknown if nominated else place.leaving
+        return fits(place.without(gone), pod.demand) and place.has_idle(wanted, gone=gone)
+
+    return any(has_room(place) for place in places)
 
 
 def preemption(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from arbiter.ids import PodUid
@@ -37,6 +38,9 @@ from arbiter_operator.writer import Writer
 NOMINATED_FOR = timedelta(minutes=5)
 """How long room is kept for a pod after others left for it."""
 
+SETTLING = timedelta(seconds=30)
+"""How long after that nobody else leaves for it: the watch may be late to show who goes."""
+
 SPARED_FOR = 30.0
 """Seconds after which a pod that a PodDisruptionBudget protected may be asked for again."""
 
@@ -47,6 +51,18 @@ REST = 9
 nodes costs tens of milliseconds at every change anywhere."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """A pod that was evicted for another one, and the sentence that says so."""
+
+    victim: PodUid
+    message: str
+
+    def is_seen(self, pods: Iterable[GpuPod]) -> bool:
+        """Whether the watch shows by now that it leaves; until then `pods` have it as if nothing had happened."""
+        return all(pod.terminating for pod in pods if pod.uid == self.victim)
 
 
 class Queue:
@@ -72,7 +88,7 @@ class Queue:
         self.next_at: float | None = None
         """When to look again although nothing happened."""
         self._rests_until = 0.0
-        self.preempted: dict[ObjectKey, str] = {}
+        self.preempted: dict[ObjectKey, Preempted] = {}
         """Allocations of whose pods one was evicted, and for whom, until their status says so."""
         self._wakes: dict[PodUid, int] = {}
         self._spared: dict[PodUid, float] = {}
@@ -136,7 +152,7 @@ class Queue:
             return
         for one in sorted(seen, key=lambda one: -one.wait.pod.demand.priority.level):
             pod = one.wait.pod
-            if is_nominated(pod, now) or fits_soon(pod, one.wanted, one.places):
+            if _is_helped(one, now):
                 continue
             plan = preemption(pod, one.wanted, one.places, spared=self._spared.keys())
             if plan is not None and await self._preempt(pod, plan, now):
@@ -179,7 +195,7 @@ class Queue:
         self._tell(preempting_notices(newcomer, victim, where, allocation=self._allocation_of(newcomer)))
         key = allocation_key(victim)
         if key is not None:
-            self.preempted[key] = f"{victim.name} {preempted_message(newcomer, where)}"
+            self.preempted[key] = Preempted(victim.uid, f"{victim.name} {preempted_message(newcomer, where)}")
             self._mark_allocation(victim)
 
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
@@ -194,3 +210,15 @@ class Queue:
     def _tell(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             self._recorder.record(notice)
+
+
+def _is_helped(one: Queued, now: float) -> bool:
+    """Whether it is enough to wait: for those who leave anyway, or who were evicted for it.
+
+    An eviction that came to nothing, since the API server was away or the leader was killed in between, is made up for.
+    """
+    pod = one.wait.pod
+    if pod.nomination is None or not is_nominated(pod, now):
+        return fits_soon(pod, one.wanted, one.places)
+    settled_at = (pod.nomination.until - NOMINATED_FOR + SETTLING).timestamp()
+    return now < settled_at or fits_soon(pod, one.wanted, one.places, nominated=True)
