@@ -5,7 +5,8 @@ own (`chaos/checker.py`). Measured use is what the containers' journals say, so 
 
 One failure is the kubelet's own: a pod that it admits while no device plugin is registered with it, since one of the
 two was just killed, or while the GPU that it was bound for is not healthy or has become smaller, ends as
-UnexpectedAdmissionError, whatever the plugin. Such a pod is made anew, as a controller would. And the kubelet waits for
+UnexpectedAdmissionError, whatever the plugin. When that was is read from what the plugin says it told the kubelet. Such
+a pod is made anew, as a controller would. And the kubelet waits for
 up to half a minute before it asks an API server again that was away: the time to converge begins when it has heard.
 """
 
@@ -22,7 +23,8 @@ from hack.cluster.cluster import Cluster
 from tests.cluster.audit import audited
 from tests.cluster.chaos import checker
 from tests.cluster.chaos.api import Api, UnavailableError
-from tests.cluster.chaos.faults import AWAY_SECONDS, OF_GPUS, Fault, Kind, faults
+from tests.cluster.chaos.devices import Devices
+from tests.cluster.chaos.faults import Fault, faults
 from tests.cluster.chaos.history import Moment, PodSeen
 from tests.cluster.chaos.life import Life
 from tests.cluster.chaos.meter import Meter
@@ -68,16 +70,18 @@ class Chaos:
     meter: Meter
     life: Life
     recorder: Recorder
-    happened: list[tuple[float, Fault]] = field(default_factory=list)
+    devices: Devices = field(default_factory=Devices)
+    happened: int = 0
     evicted: set[str] = field(default_factory=set)
 
     def round(self, faults: tuple[Fault, Fault], chance: random.Random) -> None:
         """Changes while two faults happen, and then calm until everything has converged."""
         for fault in faults:
             print(f"{time.time():.1f} {fault.kind} {fault.component} for {fault.seconds:.1f} s", flush=True)
-            self.happened.append((time.time(), fault))
+            self.happened += 1
+        self.read_devices()
         with ThreadPoolExecutor() as pool:
-            ends = [pool.submit(fault.happen, self.cluster, self.meter) for fault in faults]
+            ends = [pool.submit(fault.happen, self.cluster, self.meter, self.devices) for fault in faults]
             for _ in range(CHANGES):
                 self.life.change()
                 time.sleep(chance.uniform(0.0, 0.6))
@@ -130,16 +134,18 @@ class Chaos:
             self.evicted.add(name)
             self.life.forget(name)
 
+    def read_devices(self) -> None:
+        """Before every fault and every judgement, since the log of a plugin that was killed may be gone later."""
+        for node in self.cluster.nodes:
+            self.devices.told(node.name, self.cluster.log(f"device-plugin/{node.name}"))
+
     def is_excused(self, pod: PodSeen) -> bool:
         """Whether the kubelet decided on the pod while it had not the devices that the pod was bound for."""
-        away = (f"device-plugin/{pod.node}", f"kubelet/{pod.node}")
-        heard_at = pod.heard_at or 0.0
-        return pod.reason == "UnexpectedAdmissionError" and any(
-            at - 1 <= heard_at <= at + (fault.seconds if fault.kind in OF_GPUS else 0.0) + AWAY_SECONDS
-            for at, fault in self.happened
-            if fault.node == pod.node
-            and (fault.kind in OF_GPUS or (fault.kind is Kind.KILL and fault.component in away))
-        )
+        if pod.reason != "UnexpectedAdmissionError" or pod.node is None or pod.heard_at is None:
+            return False
+        self.read_devices()
+        # It says in whole seconds when that was.
+        return self.devices.lacking(pod.node, since=pod.heard_at, until=pod.heard_at + 1)
 
 
 @pytest.fixture
@@ -185,7 +191,7 @@ def test_whatever_happens_no_byte_is_held_twice_and_everything_converges(with_a_
     assert wrong == [], f"seed {SEED}"
     assert chaos.evicted <= evictions(cluster)
     assert evicted_without_cause(cluster, chaos) == []
-    assert len(history.journals) >= len(chaos.happened)
+    assert len(history.journals) >= chaos.happened
 
 
 def evictions(cluster: Cluster) -> set[str]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hack.cluster.cluster import Cluster
+from tests.cluster.chaos.devices import Devices
 from tests.cluster.chaos.meter import Meter
 
 API_SERVER = "kube-apiserver"
 DOWN_SECONDS = 2.0
-AWAY_SECONDS = 30.0
-"""Until a device plugin that the kubelet has started again, in a new container, has surely registered."""
 
 
 class Kind(StrEnum):
@@ -36,23 +35,20 @@ class Fault:
     component: str
     seconds: float
 
-    @property
-    def node(self) -> str:
-        """The node that it befalls; empty where it is none's own."""
-        name, _, index = self.component.partition("/")
-        return name if self.kind in OF_GPUS else index
-
-    def happen(self, cluster: Cluster, meter: Meter) -> None:
+    def happen(self, cluster: Cluster, meter: Meter, devices: Devices) -> None:
         """Returns when it is over."""
         match self.kind:
             case Kind.KILL:
                 cluster.kill(self.component)
+                devices.killed(self.component, at=time.time())
                 time.sleep(self.seconds)
                 cluster.start(self.component)
             case Kind.PAUSE:
+                since = time.time()
                 cluster.pause(self.component)
                 time.sleep(self.seconds)
                 cluster.resume(self.component)
+                devices.paused(self.component, since=since, until=time.time())
             case Kind.PARTITION:
                 with cluster.partition():
                     time.sleep(self.seconds)
