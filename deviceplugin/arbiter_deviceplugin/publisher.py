@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ _log = logging.getLogger(__name__)
 _USE_INTERVAL = 10.0
 """Least seconds between two writes that tell nothing but measured use."""
 
+_LOOK_INTERVAL = 60.0
+"""Seconds after which it is looked at what is there, where nothing was written: somebody may have deleted it."""
+
 _LEAST_INTERVAL = 0.02
 """Between any two writes: what happens together is told together."""
 
@@ -37,6 +41,7 @@ class Publisher:
         self._something = asyncio.Event()
         self._written: GpuNodeStatus | None = None
         self._written_at = 0.0
+        self._look_at = 0.0
 
     def wake(self) -> None:
         """Something may have changed."""
@@ -53,29 +58,35 @@ class Publisher:
                 await asyncio.sleep(backoff.next())
 
     async def _follow(self, backoff: Backoff) -> None:
-        while self._written is None:
-            self._written = await self._make()
-            if self._written is None:
-                _log.warning("GpuNode of a former node of this name is there, until it is deleted with that")
-                await asyncio.sleep(backoff.next())
+        clock = asyncio.get_running_loop().time
         while True:
+            if self._written is None or clock() >= self._look_at:
+                self._written = await self._found(backoff)
+                self._look_at = clock() + _LOOK_INTERVAL
             self._something.clear()
             status = self._status(self._written, datetime.now(UTC))
-            patience = self._patience(status)
+            patience = self._patience(status, before=self._written)
             if patience == 0:
                 await self._write(status)
                 backoff.reset()
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(min(patience, self._look_at - clock())):
                         await self._something.wait()
             await asyncio.sleep(_LEAST_INTERVAL)
 
-    def _patience(self, status: GpuNodeStatus) -> float | None:
-        """Seconds for which the status may stay unwritten; None: it says nothing new."""
-        if self._written is None or status == self._written:
-            return None
-        if without_use(status) != without_use(self._written):
+    async def _found(self, backoff: Backoff) -> GpuNodeStatus:
+        """What the GpuNode says, once it is this node's."""
+        while (found := await self._make()) is None:
+            _log.warning("GpuNode of a former node of this name is there, until it is deleted with that")
+            await asyncio.sleep(backoff.next())
+        return found
+
+    def _patience(self, status: GpuNodeStatus, *, before: GpuNodeStatus) -> float:
+        """Seconds for which the status may stay unwritten; infinite where it says nothing new."""
+        if status == before:
+            return math.inf
+        if without_use(status) != without_use(before):
             return 0
         return max(0.0, self._written_at + _USE_INTERVAL - asyncio.get_running_loop().time())
 
@@ -90,6 +101,7 @@ class Publisher:
             raise
         self._written = status
         self._written_at = asyncio.get_running_loop().time()
+        self._look_at = self._written_at + _LOOK_INTERVAL
 
     async def _make(self) -> GpuNodeStatus | None:
         """What the GpuNode says now; it is made where it is missing, to be deleted together with its Node.

@@ -15,7 +15,9 @@ from arbiter_deviceplugin.backends import Gpu, Reading
 from arbiter_deviceplugin.gpunode import NodeFacts, node_status
 from arbiter_deviceplugin.publisher import Publisher
 from arbiter_kube.api.gpunode import GpuNode, GpuNodeStatus
-from arbiter_kube.client import KubeClient
+from arbiter_kube.api.objects import Node
+from arbiter_kube.api.resources import NODES
+from arbiter_kube.client import KubeClient, NotFound
 from tests.support import virtual_time
 from tests.unit.deviceplugin.test_gpunode import FACTS, GRANT
 
@@ -24,20 +26,33 @@ LOOK = 0.5
 
 
 class Server:
-    """Takes every status, and remembers when."""
+    """Takes every status, and remembers when. It has a GpuNode from the beginning."""
 
     def __init__(self) -> None:
         self.writes: list[tuple[float, GpuNodeStatus]] = []
+        self.gpunode: dict[str, Any] | None = {"metadata": {"name": "n1"}, "status": {}}
 
-    async def get(self, *_: object, **__: object) -> GpuNode:
-        return GpuNode.model_validate({"metadata": {"name": "n1"}, "status": {}})
+    async def get(self, resource: object, *_: object, **__: object) -> Node | GpuNode:
+        if resource is NODES:
+            return Node()
+        if self.gpunode is None:
+            raise NotFound(action="get gpunodes/n1", status=404)
+        return GpuNode.model_validate(self.gpunode)
+
+    async def create(self, _resource: object, _body: object) -> GpuNode:
+        self.gpunode = {"metadata": {"name": "n1"}, "status": {}}
+        return GpuNode.model_validate(self.gpunode)
 
     async def patch(self, _resource: object, _name: object, body: dict[str, Any], **_: object) -> None:
-        self.writes.append((asyncio.get_running_loop().time(), body["status"]))
+        if self.gpunode is None:
+            raise NotFound(action="apply gpunodes/n1", status=404)
+        status: GpuNodeStatus = body["status"]
+        self.gpunode["status"] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        self.writes.append((asyncio.get_running_loop().time(), status))
 
 
-class Node:
-    """What the node says, and who writes it."""
+class Writer:
+    """What a node says, and who writes it."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -56,7 +71,7 @@ def reading(used: int) -> Reading:
     return Reading(gpus=(Gpu(uuid=GpuUuid("a"), index=0, name="SIM", total=12 * GIB, reserved=0, used=used),))
 
 
-async def publishing(node: Node, story: Coroutine[Any, Any, None]) -> None:
+async def publishing(node: Writer, story: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(node.publisher.run())
     await story
     task.cancel()
@@ -65,7 +80,7 @@ async def publishing(node: Node, story: Coroutine[Any, Any, None]) -> None:
 
 
 def test_an_idle_node_whose_use_flickers_writes_at_most_every_ten_seconds() -> None:
-    node, dice = Node(), random.Random(7)
+    node, dice = Writer(), random.Random(7)
 
     async def ten_minutes() -> None:
         for _ in range(1200):
@@ -80,7 +95,7 @@ def test_an_idle_node_whose_use_flickers_writes_at_most_every_ten_seconds() -> N
 
 
 def test_use_that_moves_within_a_step_is_not_written() -> None:
-    node, dice = Node(), random.Random(7)
+    node, dice = Writer(), random.Random(7)
 
     async def ten_minutes() -> None:
         for _ in range(1200):
@@ -93,7 +108,7 @@ def test_use_that_moves_within_a_step_is_not_written() -> None:
 
 
 def test_a_confirmation_is_written_at_once_whatever_was_written_before() -> None:
-    node = Node()
+    node = Writer()
     confirmed = replace(GRANT, held=GRANT.granted)
 
     async def story() -> None:
@@ -112,7 +127,7 @@ def test_a_confirmation_is_written_at_once_whatever_was_written_before() -> None
 
 
 def test_changes_that_come_together_are_written_together() -> None:
-    node = Node()
+    node = Writer()
 
     async def story() -> None:
         await asyncio.sleep(1)
@@ -124,3 +139,18 @@ def test_changes_that_come_together_are_written_together() -> None:
     virtual_time.run(publishing(node, story()))
 
     assert len(node.server.writes) <= 8
+
+
+def test_a_gpunode_that_somebody_deletes_is_made_again_though_nothing_changes() -> None:
+    node = Writer()
+
+    async def story() -> None:
+        await asyncio.sleep(5)
+        node.server.gpunode = None
+        await asyncio.sleep(120)
+
+    virtual_time.run(publishing(node, story()))
+
+    (first, written), (again, repeated) = node.server.writes
+    assert repeated.gpus == written.gpus
+    assert first < 5 < again <= first + 61
