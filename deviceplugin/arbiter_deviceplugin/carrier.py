@@ -388,8 +388,9 @@ class Carrier:
             return
         at = self.clock.now()
         reading = await self._inventory.refresh()
-        if reading is not None:
-            gpus = next((status.gpus for status in self._engine.statuses() if status.uid == uid), pod.gpus)
+        gpus = next((status.gpus for status in self._engine.statuses() if status.uid == uid), pod.gpus)
+        # What was used when a GPU could still be read is no measurement of now; the engine asks again.
+        if reading is not None and reading.unread.isdisjoint(gpus):
             await self._tell(Measured(uid=uid, vram=reading.use_of((pod.key, pod.local_uid), gpus), at=at))
 
     async def _publish(self, uid: PodUid) -> None:

@@ -53,10 +53,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Every GPU at one moment, by index, and the sentences that say which ones are left out and why."""
+    """Every GPU at one moment, by index, and the sentences that say which ones are left out and why.
+
+    Those in `unread` could not be read this time and are shown as they were before.
+    """
 
     gpus: tuple[Gpu, ...] = ()
     left_out: tuple[str, ...] = ()
+    unread: frozenset[GpuUuid] = frozenset()
 
     def use_of(self, names: Iterable[str], gpus: Iterable[GpuUuid]) -> int | None:
         """The most bytes that the pod with one of these names uses on one of these GPUs.

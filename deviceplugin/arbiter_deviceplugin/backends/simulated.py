@@ -88,8 +88,12 @@ class SimulatedBackend:
             stat = self._path.stat()
             version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if version != self._seen:
-                self._known = _lost(self._known) | _parse(self._path.read_text())
-                self._reading = Reading(gpus=tuple(sorted(self._known.values(), key=lambda gpu: (gpu.index, gpu.uuid))))
+                listed = _parse(self._path.read_text())
+                self._known = _lost(self._known) | listed
+                self._reading = Reading(
+                    gpus=tuple(sorted(self._known.values(), key=lambda gpu: (gpu.index, gpu.uuid))),
+                    unread=frozenset(self._known.keys() - listed.keys()),
+                )
                 self._seen = version
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise BackendError(f"simulated GPUs cannot be read from {self._path}: {_said(error)}.") from error

@@ -168,9 +168,10 @@ async def test_a_gpu_that_fell_off_the_bus_moves_the_others_indices_and_is_found
 async def test_an_error_that_passes_does_not_stop_a_gpu(stub: NvmlStub, backend: NvmlBackend) -> None:
     await backend.read()
     stub.write(SA, SB, rules=[f"error nvmlDeviceGetMemoryInfo_v2 {UNKNOWN} GPU-a"])
-    seen = [await read(backend) for _ in range(3)]
+    seen = [await backend.read() for _ in range(3)]
 
-    assert seen == [(A, B), (A, B), (lost(A, "Unknown Error"), B)]
+    assert [reading.gpus for reading in seen] == [(A, B), (A, B), (lost(A, "Unknown Error"), B)]
+    assert [reading.unread for reading in seen] == [{A.uuid}] * 3
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,11 @@ async def test_a_gpu_that_the_file_lists_no_more_is_lost_until_it_is_back(tmp_pa
     both = await backend.read()
     path.write_text("gpus: [{uuid: GPU-b, index: 1, total: 25769803776}]\n")
 
-    lost = (await backend.read()).gpus[0]
+    one = await backend.read()
     path.write_text(FILE)
 
-    assert lost == replace(both.gpus[0], used=None, healthy=False, reason="it is not listed any more.")
+    assert one.unread == {"GPU-a"}
+    assert one.gpus[0] == replace(both.gpus[0], used=None, healthy=False, reason="it is not listed any more.")
     assert await backend.read() == both
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.policy import Policy
-from arbiter.transitions import Acknowledged, Ended, PodsListed, PodVanished, Record
+from arbiter.transitions import Acknowledged, Ended, PodsListed, PodVanished, Record, Tick
 from arbiter.units import GIB
 from arbiter.workload import MemoryPressure
 from arbiter_deviceplugin import carrier as carriers
@@ -29,6 +29,7 @@ from arbiter_deviceplugin.selection import Selection
 from arbiter_deviceplugin.slices import SliceId
 from arbiter_kube.api.annotations import TargetGrant
 from arbiter_kube.api.pods import GpuPod
+from tests.support.patience import PATIENCE
 from tests.unit.deviceplugin.builders import GPU, Scripted
 from tests.unit.extender.builders import a_pod
 
@@ -51,6 +52,7 @@ class Bench:
         self.exists: dict[PodUid, GpuPod] = {CHAT.uid: CHAT}
         self.allocations = Allocations()
         self.changed = asyncio.Event()
+        self.inventory = inventory
         self.enforcer = Enforcer(Scripted(), inventory)
         self.carrier = Carrier(
             disk=disk,
@@ -76,15 +78,19 @@ class Bench:
         del self.exists[CHAT.uid]
 
 
-async def inventory() -> Inventory:
-    known = Inventory(Scripted(Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))), Selection())
+READING = Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))
+
+
+async def inventory(*readings: Reading) -> Inventory:
+    known = Inventory(Scripted(READING, *readings), Selection())
     await known.refresh()
+    await known.change()
     return known
 
 
 @asynccontextmanager
-async def running(root: Path) -> AsyncIterator[Bench]:
-    bench = Bench(root, Disk(root / "state"), await inventory())
+async def running(root: Path, *readings: Reading) -> AsyncIterator[Bench]:
+    bench = Bench(root, Disk(root / "state"), await inventory(*readings))
     task = asyncio.create_task(bench.carrier.run())
     await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
     yield bench
@@ -127,6 +133,26 @@ async def test_a_pod_that_never_started_is_forgotten_with_its_deletion(tmp_path:
         await bench.carrier.tell(PodVanished(CHAT.uid))
 
         assert bench.carrier.pod(CHAT.uid) is None
+
+
+def using(use: int) -> Reading:
+    return Reading(gpus=(replace(READING.gpus[0], use={CHAT.key: use}),))
+
+
+async def test_use_of_before_a_gpu_could_not_be_read_any_more_confirms_no_shrink(tmp_path: Path) -> None:
+    of_before = replace(using(0), unread=frozenset({GpuUuid("a")}))
+    async with running(tmp_path, of_before, using(10 * GIB)) as bench, asyncio.timeout(PATIENCE):
+        await bench.carrier.start(bench.identified())
+        await bench.carrier.tell(Acknowledged(uid=CHAT.uid, revision=1, vram=10 * GIB))
+        await bench.carrier.observe(decided("0.500", 5 * GIB, revision=2))
+        await bench.carrier.tell(Acknowledged(uid=CHAT.uid, revision=2, vram=5 * GIB))
+
+        for _ in range(2):
+            await bench.inventory.change()
+        await bench.carrier.tell(Tick())
+
+        (status,) = bench.carrier.statuses()
+        assert (status.granted, status.held) == (5 * GIB, 10 * GIB)
 
 
 class HangingDisk(Disk):

@@ -65,7 +65,11 @@ class Picture:
             for uuid, answer in read.items()
             if uuid not in self._known
         ]
-        return Reading(gpus=tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.uuid))), left_out=tuple(left_out))
+        return Reading(
+            gpus=tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.uuid))),
+            left_out=tuple(left_out),
+            unread=frozenset(known.gpu.uuid for known in missing),
+        )
 
     def _answered(self, answer: Answer, *, now: float) -> Gpu | None:
         """The GPU as it is shown; None for one in MIG mode that was never offered."""
