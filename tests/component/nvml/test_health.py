@@ -10,7 +10,7 @@ from arbiter_deviceplugin.backends import BackendError, Gpu
 from arbiter_deviceplugin.backends.nvml import NvmlBackend
 from tests.component.deviceplugin.support import eventually
 from tests.component.nvml.support import SA, SB, A, B, Clock, Make, eventually_reads, failing, lost, read
-from tests.support.nvml_stub import DOUBLE_BIT_ECC, DRIVER_NOT_LOADED, LOST, VERSION_MISMATCH, XID, NvmlStub
+from tests.support.nvml_stub import DOUBLE_BIT_ECC, DRIVER_NOT_LOADED, LOST, UNKNOWN, VERSION_MISMATCH, XID, NvmlStub
 from tests.support.patience import PATIENCE
 
 
@@ -63,6 +63,17 @@ async def test_a_gpu_recovers_when_the_driver_asks_for_nothing_and_nothing_more_
 
     xid = failing(A, "the driver reported XID 95.")
     assert seen == [(xid,), (failing(A, "the driver asks for a reset of the GPU."),), (xid,), (A,)]
+
+
+async def test_an_error_that_passes_makes_no_faulty_gpu_healthy(stub: NvmlStub, backend: NvmlBackend) -> None:
+    await backend.read()
+    stub.happen("GPU-a", XID, 79)
+    faulty = failing(A, "the driver reported XID 79.")
+    assert await reported(backend) == (faulty, B)
+
+    stub.write(SA, SB, rules=[f"error nvmlDeviceGetMemoryInfo_v2 {UNKNOWN} GPU-a"])
+
+    assert await read(backend) == (faulty, B)
 
 
 async def test_a_fault_of_an_old_driver_lasts_until_the_gpu_or_the_driver_was_away(

@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """A GPU as it was last read, the failed readings since, and whether they were enough to give it up."""
+    """A GPU as it was last shown, the failed readings since, and whether they were enough to give it up."""
 
     gpu: Gpu
     failures: int = 0
@@ -79,11 +79,12 @@ class Picture:
             return None
         if known is not None and known.is_lost:
             self._health.forget(uuid)
-        self._known[uuid] = _Known(gpu=answer.gpu)
         complaint = self._health.complaint(uuid, answer.recovery, now=now)
         if answer.has_mig:
             complaint = "it was switched to MIG mode."
-        return answer.gpu if complaint is None else replace(answer.gpu, healthy=False, reason=complaint)
+        gpu = answer.gpu if complaint is None else replace(answer.gpu, healthy=False, reason=complaint)
+        self._known[uuid] = _Known(gpu=gpu)
+        return gpu
 
     def _unread(self, known: _Known, failures: dict[int, Failure]) -> Gpu:
         """As it was last: not healthy once that is certain. What containers use of it stays as it was seen."""
