@@ -37,6 +37,8 @@ class NodePods:
         asking = gpu_pod(pod, unit=self._unit)
         if asking is not None:
             self.asking[pod.key] = asking
+        else:
+            self.asking.pop(pod.key, None)  # that of a former pod of this name
         return asking
 
     def remove(self, pod: Pod) -> None:

@@ -50,6 +50,16 @@ async def test_what_was_fetched_is_known() -> None:
     assert pods.asking_of(PodUid("u1")) == fetched
 
 
+def test_a_pod_that_asks_for_nothing_ends_what_one_of_its_name_asked_for() -> None:
+    pods = node_pods(SlowServer(pod("u1")))
+    pods.apply(pod("u1"))
+
+    pods.apply(pod("u2", vram="0"))
+    pods.remove(pod("u1"))
+
+    assert pods.asking_of(PodUid("u1")) is None
+
+
 async def test_an_answer_takes_back_nothing_that_the_watch_has_shown_meanwhile() -> None:
     server = SlowServer(pod("u1", version="1"))
     pods = node_pods(server)
