@@ -59,6 +59,15 @@ class Claims:
     slices: frozenset[SliceId]
     uids: frozenset[PodUid]
 
+    def include(self, allocation: Allocation) -> bool:
+        """Whether somebody may ask for it: its pod, or while nobody knows that, whoever has its slices.
+
+        Slices of a pod that is gone are another's by now, with an allocation of its own.
+        """
+        if allocation.uid is not None:
+            return allocation.uid in self.uids
+        return self.slices.issuperset(allocation.slices)
+
 
 class Allocations:
     """Every allocation, by the name of its directory."""
@@ -114,9 +123,7 @@ class Allocations:
         unclaimed = [
             allocation
             for allocation in self._by_directory.values()
-            if allocation.uid not in claims.uids
-            and not claims.slices.issuperset(allocation.slices)
-            and now - allocation.at > _UNCLAIMED_SECONDS
+            if not claims.include(allocation) and now - allocation.at > _UNCLAIMED_SECONDS
         ]
         before, self._suspects = self._suspects, frozenset(allocation.directory for allocation in unclaimed)
         return [allocation for allocation in unclaimed if allocation.directory in before]

@@ -51,6 +51,7 @@ STALE = {
     "the kubelet lists its slices": (made("d", "a::0"), claims(slices=("a::0", "a::1")), False),
     "its pod exists": (made("d", "a::0", uid="u1"), claims("u1"), False),
     "its pod is gone": (made("d", "a::0", uid="u1"), claims("u2"), True),
+    "its pod is gone and its slices are another's": (made("d", "a::0", uid="u1"), claims("u2", slices=("a::0",)), True),
 }
 
 
