@@ -227,12 +227,12 @@ class Agent:
         """Now and then: what the kubelet says, directories that somebody removed, allocations that nobody has."""
         await self._pods_listed.wait()
         while True:
+            await self._carrier.ensure_directories()
             if not self._admission.is_admitting:
                 await self._clean_up()
             await asyncio.sleep(_HOUSEKEEPING)
 
     async def _clean_up(self) -> None:
-        await self._carrier.ensure_directories()
         try:
             listed = await self._admission.list_containers()
         except KubeletError as error:
