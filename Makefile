@@ -21,6 +21,9 @@ VALUES     ?=
 KUBERNETES ?=
 TAG        ?=
 
+# Container images of Python say that nothing is to be kept compiled; a test run starts hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers unit component cluster-tests chaos bench gpu-check dashboards dashboard-pictures soak fuzz binaries cluster-up cluster-down image manifests docs reference crds protos lock clean
 

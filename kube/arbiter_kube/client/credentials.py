@@ -122,11 +122,9 @@ def from_kubeconfig(path: Path | None, *, context: str | None = None) -> Credent
     where = path or os.environ.get("KUBECONFIG") or "~/.kube/config"
     configuration = Configuration()
     try:
-        load_kube_config(  # type: ignore[no-untyped-call] # the package says that it is typed, its loader is not
-            config_file=str(path) if path else None, context=context, client_configuration=configuration
-        )
+        load_kube_config(config_file=str(path) if path else None, context=context, client_configuration=configuration)
         tls = _tls(configuration) if configuration.host.startswith("https") else None
-        contexts, current = list_kube_config_contexts(str(path) if path else None)  # type: ignore[no-untyped-call] # the same
+        contexts, current = list_kube_config_contexts(str(path) if path else None)
         chosen = current if context is None else next(known for known in contexts if known["name"] == context)
     except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are what the loader raises for YAML of another shape; YAML's own errors have several lines.
