@@ -158,8 +158,13 @@ class Cluster:
         for allocation in everything:
             self.allocation_applied(allocation)
 
-    def allocation_deleted(self, key: ObjectKey) -> None:
-        """An allocation is gone; its pods keep what was frozen into them."""
+    def allocation_deleted(self, key: ObjectKey, *, uid: str | None = None) -> None:
+        """An allocation is gone, whichever has the name or that of this `uid`; its pods keep what was frozen into them.
+
+        Of one that is made anew under its name at once, the watch may tell before it tells of the end of the first.
+        """
+        if _is_another(self.allocations.get(key), uid):
+            return
         self.allocations.pop(key, None)
         self.changed_allocations.add(key)
 
@@ -180,9 +185,9 @@ class Cluster:
         for policy in everything:
             self.policy_applied(policy)
 
-    def policy_deleted(self, name: str) -> None:
-        """A policy is gone."""
-        if self.policies.pop(name, None) is not None:
+    def policy_deleted(self, name: str, *, uid: str | None = None) -> None:
+        """A policy is gone, whichever has the name or that of this `uid`."""
+        if not _is_another(self.policies.get(name), uid) and self.policies.pop(name, None) is not None:
             self._policies_changed()
 
     # Questions
@@ -338,6 +343,10 @@ def allocation_key(pod: GpuPod) -> ObjectKey | None:
 
 def _is_older(one: Pod | GpuAllocation | QualityPolicy, other: Pod | GpuAllocation | QualityPolicy) -> bool:
     return _version(one.metadata.resource_version) < _version(other.metadata.resource_version)
+
+
+def _is_another(known: GpuAllocation | QualityPolicy | None, uid: str | None) -> bool:
+    return known is not None and uid is not None and known.metadata.uid != uid
 
 
 def _version(text: str) -> int:

@@ -112,7 +112,8 @@ def registry(
     @kopf.on.event(GROUP, VERSION, GPU_ALLOCATIONS.plural, registry=handlers)
     async def allocation_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
         if type == _DELETED:
-            cluster.allocation_deleted(ObjectKey(body.metadata.namespace or "", body.metadata.name or ""))
+            key = ObjectKey(body.metadata.namespace or "", body.metadata.name or "")
+            cluster.allocation_deleted(key, uid=body.metadata.uid)
         elif (allocation := _read(GpuAllocation, body)) is not None:
             cluster.allocation_applied(allocation)
         wake()
@@ -120,7 +121,7 @@ def registry(
     @kopf.on.event(GROUP, VERSION, QUALITY_POLICIES.plural, registry=handlers)
     async def policy_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
         if type == _DELETED:
-            cluster.policy_deleted(body.metadata.name or "")
+            cluster.policy_deleted(body.metadata.name or "", uid=body.metadata.uid)
         elif (policy := _read(QualityPolicy, body)) is not None:
             cluster.policy_applied(policy)
         wake()

@@ -189,6 +189,18 @@ def test_what_a_list_does_not_name_is_gone() -> None:
     assert ([*cluster.allocations], [*cluster.policies]) == ([CHAT], ["default"])
 
 
+def test_the_late_end_of_a_former_one_is_no_end_of_the_one_that_was_made_anew() -> None:
+    cluster, new = filled(), allocation("chat")
+    cluster.allocation_applied(new)
+    cluster.allocation_deleted(CHAT, uid="uid-of-the-former")
+    cluster.policy_applied(policy())
+    cluster.policy_deleted("default", uid="uid-of-the-former")
+    assert (cluster.allocations, [*cluster.policies]) == ({CHAT: new}, ["default"])
+    cluster.allocation_deleted(CHAT, uid=new.metadata.uid)
+    cluster.policy_deleted("default", uid="")
+    assert (cluster.allocations, cluster.policies) == ({}, {})
+
+
 def test_a_list_takes_back_nothing_that_came_while_it_was_on_its_way() -> None:
     cluster, new = filled(), allocation("chat", priority="Low")
     edited = new.model_copy(update={"metadata": new.metadata.model_copy(update={"resource_version": "9"})})
