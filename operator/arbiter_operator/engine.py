@@ -210,7 +210,10 @@ class Engine:
             )
             self._history.wrote(pod.uid, revision=change.grant.revision, at=written_at)
             _count_change(pod.grant, change.grant)
-            self._tell(target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod)))
+            notices = target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod))
+            first = next(iter(notices), None)
+            if first and self._history.tell_changed(pod.uid, first.reason, message=first.message, at=written_at):
+                self._tell(notices)
         return True
 
     async def _evict(self, name: NodeName) -> None:

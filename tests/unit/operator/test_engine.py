@@ -15,7 +15,7 @@ from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import Unreachable, codec
-from arbiter_kube.client.events import EventRecorder
+from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.engine import TARGETS_AT_ONCE, Engine
 from arbiter_operator.writer import Writer
@@ -57,6 +57,12 @@ class Api:
         }
         self._cluster.pod_applied(codec.decode(json.dumps(body).encode(), Pod))
 
+    def end(self, name: str) -> None:
+        """The pod is gone."""
+        known = self._cluster.pod(gpu_pod(name).uid)
+        assert known is not None
+        self._cluster.pod_deleted(known.raw)
+
     def report(self, node: str, *, gib: int = 12, healthy: bool = True) -> None:
         """What the node's agent says."""
         status = report(usable=(gib * GIB,)).model_dump(by_alias=True)
@@ -90,11 +96,15 @@ class Api:
         return True
 
 
-class Silence:
-    """Events that nobody reads."""
+class Told:
+    """Reason and sentence of every event."""
 
-    def record(self, notice: object) -> None:
-        """Forgets it."""
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def record(self, notice: Notice) -> None:
+        """Keeps it."""
+        self.events.append((notice.reason, notice.message))
 
 
 class Scene:
@@ -104,12 +114,13 @@ class Scene:
         self.time_of_day = 100 * HOUR
         self.cluster = Cluster(unit=GIB)
         self.api = Api(self.cluster)
+        self.told = Told()
         for node in ("one", "other"):
             self.api.report(node)
         self._engine = Engine(
             self.cluster,
             writer=cast("Writer", self.api),
-            recorder=cast("EventRecorder", Silence()),
+            recorder=cast("EventRecorder", self.told),
             clock=lambda: self.time_of_day,
         )
 
@@ -259,3 +270,23 @@ def test_who_leads_again_gives_everybody_their_time_anew() -> None:
         leading.cancel()
 
     virtual_time.run(story())
+
+
+def test_who_comes_and_goes_all_the_time_is_told_of_once_a_minute() -> None:
+    async def story(at: Scene) -> None:
+        at.api.apply("chat", node="one")
+        await at.passes(1)
+        for _ in range(10):
+            at.api.apply("other", node="one")
+            await at.passes(1)
+            at.api.end("other")
+            await at.passes(1)
+        assert [reason for reason, _ in at.told.events] == ["QualityReduced", "QualityRestored"]
+        await at.passes(60)
+        at.api.apply("another", node="one")
+        await at.passes(1)
+        assert at.told.events[2:] == [
+            ("QualityReduced", "1.000 -> 0.600 (6144Mi): team-a/another (High) joined one/0"),
+        ]
+
+    scene(story)
