@@ -16,8 +16,9 @@ from arbiter_operator.waiting import Waiting
 class PodView:
     """A pod and what surrounds it.
 
-    `where` names its GPUs (``gpu-1/0``), `mates` who shares them, `shortage` what it waits for, empty where a GPU
-    has room; `applied_after` is how many seconds its last target took to be applied, where this process saw both.
+    `where` names its GPUs (``gpu-1/0``), or its node where nobody says which they are, `mates` who shares them,
+    `shortage` what it waits for, empty where a GPU has room; `applied_after` is how many seconds its last target took
+    to be applied, where this process saw both.
     """
 
     pod: GpuPod
@@ -68,7 +69,7 @@ def pod_views(
         state = None if pod.node is None else node_state(pod.node)
         if state is None:
             wait, short = waits.get(pod.uid, (None, ""))
-            views.append(PodView(pod=pod, waiting=wait, shortage=short))
+            views.append(PodView(pod=pod, where=pod.node or "", waiting=wait, shortage=short))
             continue
         views.append(_placed_view(pod, state, applied_after=applied_after(pod)))
     return views
@@ -77,7 +78,7 @@ def pod_views(
 def _placed_view(pod: GpuPod, state: NodeState, *, applied_after: float | None) -> PodView:
     seat = state.seats.get(pod.uid)
     if seat is None:
-        return PodView(pod=pod)
+        return PodView(pod=pod, where=state.name)
     gpus = {*seat.member.gpus}
     mates = sorted(other.who for uid, other in state.seats.items() if uid != pod.uid and gpus & {*other.member.gpus})
     return PodView(
