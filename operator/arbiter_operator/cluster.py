@@ -7,6 +7,7 @@ older than the known one is ignored, since what this process has just written co
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
+from typing import TypeVar
 
 from arbiter.demand import NO_POLICY, DemandDefaults
 from arbiter.ids import NodeName, NodeUid, PodUid
@@ -20,6 +21,8 @@ from arbiter_kube.api.reports import ANY_NODE, counts_for, node_of
 from arbiter_kube.api.scheduling import Requests, allocatable
 from arbiter_operator.loads import Loads
 from arbiter_operator.node import NodeState, display_name
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,10 @@ class Cluster:
             return
         self._unbound.discard(pod.uid)
         if known.seen.node is not None:
-            self._on_node[known.seen.node].discard(pod.uid)
+            _take_out(self._on_node, known.seen.node, pod.uid)
         key = allocation_key(known.seen)
         if key is not None:
-            self._of_allocation[key].discard(pod.uid)
+            _take_out(self._of_allocation, key, pod.uid)
         self._mark(known.seen)
 
     def node_applied(self, node: Node) -> None:
@@ -329,6 +332,12 @@ class Cluster:
         policy = self.policy_of(name)
         return (Policy(), "") if policy is None else (policy.spec.policy(), policy.metadata.name)
 
+    def forget_changes(self) -> None:
+        """Has nothing looked at: who begins to look looks at everything."""
+        self.changed_nodes.clear()
+        self.changed_allocations.clear()
+        self.changed_policies = False
+
     def mark_everything(self) -> None:
         """Has everything looked at."""
         self.mark_policies()
@@ -343,6 +352,13 @@ def allocation_key(pod: GpuPod) -> ObjectKey | None:
 
 def _is_older(one: Pod | GpuAllocation | QualityPolicy, other: Pod | GpuAllocation | QualityPolicy) -> bool:
     return _version(one.metadata.resource_version) < _version(other.metadata.resource_version)
+
+
+def _take_out(index: dict[K, set[PodUid]], key: K, uid: PodUid) -> None:
+    """Leaves no trace of a key without pods: names of nodes and allocations may come and go for ever."""
+    index[key].discard(uid)
+    if not index[key]:
+        del index[key]
 
 
 def _is_another(known: GpuAllocation | QualityPolicy | None, uid: str | None) -> bool:

@@ -82,6 +82,7 @@ class Engine:
         self._recorder = recorder
         self._clock = clock
         self._woken = asyncio.Event()
+        self._is_running = False
         self._agenda = Agenda()
         self._work = WorkQueue(self._agenda)
         self._history = History()
@@ -100,14 +101,17 @@ class Engine:
         return {(node, gpu): float(price.price) for node, gpus in self._prices.items() for gpu, price in gpus.items()}
 
     def wake(self) -> None:
-        """Something may have to be looked at."""
-        self._woken.set()
+        """Something may have to be looked at; while nobody does, marks would only pile up."""
+        if self._is_running:
+            self._woken.set()
+        else:
+            self._cluster.forget_changes()
 
     async def run(self) -> None:
         """Reconciles for ever. Beginning anew, it looks at everything: a look that was broken off left no mark."""
+        self._is_running = True
         self._cluster.mark_everything()
-        self._evictor.forget_everything()
-        self._queue.preempted.clear()
+        self._forget_former_turn()
         self._forget_gone()
         self._look_at_unused()
         try:
@@ -115,6 +119,7 @@ class Engine:
                 group.create_task(self._work.run())
                 group.create_task(self._follow())
         finally:
+            self._is_running = False
             self._agenda.clear()
 
     async def _follow(self) -> None:
@@ -338,9 +343,18 @@ class Engine:
         self.wake()
         self._agenda.put("unused", PROSPECT_INTERVAL, self._look_at_unused)
 
+    def _forget_former_turn(self) -> None:
+        """What changed while another one led is unknown: nothing follows from what was so before."""
+        self._before.clear()
+        self._prices.clear()
+        self._status_after.clear()
+        self._queue.preempted.clear()
+        self._evictor.forget_everything()
+
     def _forget_gone(self) -> None:
-        """Drops what is remembered of pods that no longer exist."""
+        """Drops what is remembered of pods and nodes that no longer exist."""
         self._history.keep_only(self._cluster.pod_uids)
+        self._rooms.keep_only(self._cluster.reports)
         self._agenda.put("history", FORGET_INTERVAL, self._forget_gone)
 
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:

@@ -24,8 +24,11 @@ class Loads:
 
     def deleted(self, pod: Pod) -> None:
         """A pod is gone."""
-        if pod.node is not None and (asked := self._pods[pod.node].pop(pod.uid, None)) is not None:
-            self._sums[pod.node] -= asked
+        if pod.node is None or (asked := self._pods.get(pod.node, {}).pop(pod.uid, None)) is None:
+            return
+        self._sums[pod.node] -= asked
+        if not self._pods[pod.node]:
+            del self._pods[pod.node], self._sums[pod.node]
 
     def on(self, node: NodeName) -> Mapping[PodUid, Requests]:
         """What each pod of the node asks for."""

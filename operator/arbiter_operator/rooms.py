@@ -1,5 +1,7 @@
 """The nodes' rooms for newcomers, each worked out once for as long as its node stays as it is. No I/O."""
 
+from collections.abc import Container
+
 from arbiter.ids import NodeName
 from arbiter.placement import NodeRoom
 from arbiter_operator.node import NodeState, room
@@ -19,3 +21,8 @@ class Rooms:
         if known is None or known[0] is not state:
             known = self._known[state.name] = (state, room(state, unit=self._unit))
         return known[1]
+
+    def keep_only(self, nodes: Container[NodeName]) -> None:
+        """Forgets the nodes that are not among these."""
+        for name in [name for name in self._known if name not in nodes]:
+            del self._known[name]

@@ -1,3 +1,5 @@
+from collections.abc import Sized
+
 from arbiter.ids import NodeName, PodUid
 from arbiter.units import GIB
 from arbiter_kube.api import annotations as a
@@ -231,3 +233,24 @@ def test_what_nobody_asks_for_is_counted_over_all_pods_of_a_node() -> None:
     assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)
     cluster.pod_deleted(over)
     assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)
+
+
+def test_names_that_come_and_go_for_ever_leave_nothing_behind() -> None:
+    def size() -> int:
+        held = [*vars(cluster).values(), *vars(vars(cluster)["_loads"]).values()]
+        return sum(len(each) for each in held if isinstance(each, Sized))
+
+    cluster = Cluster(unit=GIB)
+    before = size()
+    for number in range(3):
+        name = f"gpu-{number}"
+        cluster.node_applied(ready_node(name))
+        cluster.report_applied(gpu_node(name))
+        cluster.pod_applied(pod(node=name))
+        assert cluster.node_state(NodeName(name)) is not None
+        cluster.pod_deleted(pod(node=name))
+        cluster.report_deleted(gpu_node(name))
+        cluster.node_deleted(ready_node(name))
+        assert (cluster.requests_on(NodeName(name)), cluster.idle_on(ready_node(name))) == ({}, Requests())
+    cluster.forget_changes()
+    assert size() == before

@@ -63,6 +63,10 @@ class Api:
         assert known is not None
         self._cluster.pod_deleted(known.raw)
 
+    def forget(self, node: str) -> None:
+        """The node's GPUs are gone."""
+        self._cluster.report_deleted(GpuNode.model_validate({"metadata": {"name": node}}))
+
     def report(self, node: str, *, gib: int = 12, healthy: bool = True) -> None:
         """What the node's agent says."""
         status = report(usable=(gib * GIB,)).model_dump(by_alias=True)
@@ -117,7 +121,7 @@ class Scene:
         self.told = Told()
         for node in ("one", "other"):
             self.api.report(node)
-        self._engine = Engine(
+        self.engine = Engine(
             self.cluster,
             writer=cast("Writer", self.api),
             recorder=cast("EventRecorder", self.told),
@@ -125,11 +129,11 @@ class Scene:
         )
 
     def lead(self) -> "asyncio.Task[None]":
-        return asyncio.create_task(self._engine.run())
+        return asyncio.create_task(self.engine.run())
 
     async def passes(self, seconds: float) -> None:
         """The engine is told that something changed, and given time."""
-        self._engine.wake()
+        self.engine.wake()
         await asyncio.sleep(seconds)
 
 
@@ -290,3 +294,23 @@ def test_who_comes_and_goes_all_the_time_is_told_of_once_a_minute() -> None:
         ]
 
     scene(story)
+
+
+def test_who_follows_piles_up_no_marks_and_who_leads_again_knows_no_former_prices() -> None:
+    async def story() -> None:
+        at = Scene()
+        leading = at.lead()
+        await at.passes(1)
+        assert {node for node, _ in at.engine.prices()} == {"one", "other"}
+        leading.cancel()
+        await asyncio.sleep(1)
+        at.api.forget("other")
+        await at.passes(1)
+        assert not at.cluster.is_changed
+
+        leading = at.lead()
+        await asyncio.sleep(1)
+        assert {node for node, _ in at.engine.prices()} == {"one"}
+        leading.cancel()
+
+    virtual_time.run(story())
