@@ -5,7 +5,7 @@ Thin I/O around `lifetimes`. Imports the engine's shell, the pods and the enforc
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,9 @@ NO_PROCESSES = "--proc-dir does not show the kubelet's process, so no memory is 
 
 _EAGER_LOOK, _CALM_LOOK = 0.2, 2.0
 """Seconds between two looks: while somebody's bytes wait for it, and else."""
+
+_EAGER_LOOKS = 300
+"""In a row, about a minute: a process that outlives its pod for longer hangs, and may do so for days."""
 
 
 class ProcessWatch:
@@ -64,14 +67,20 @@ class ProcessWatch:
     async def run(self) -> None:
         """Looks until it is cancelled."""
         await self._see_kubelet()
+        waited = 0
         while True:
             self._news.clear()
-            interval = _EAGER_LOOK if await self.look() else _CALM_LOOK
+            await self.look()
+            waited = waited + 1 if self._lifetimes.is_waiting else 0
+            is_urgent = self.is_awaiting or 0 < waited <= _EAGER_LOOKS
             await asyncio.sleep(_EAGER_LOOK)
-            await _within(interval - _EAGER_LOOK, self._news.wait)
+            if not is_urgent:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_CALM_LOOK - _EAGER_LOOK):
+                        await self._news.wait()
 
-    async def look(self) -> bool:
-        """Whether the next look is urgent: somebody is over whose processes may live, or begins to live unlimited."""
+    async def look(self) -> None:
+        """Looks once, and returns when the engine has acted upon it."""
         # Starts and pods first: a process that is seen, or a container that is reported, of a later start than the one
         # that is known would be taken for that start's own.
         released, pods = self._carrier.released(), self._pods.by_uid()
@@ -89,7 +98,6 @@ class ProcessWatch:
         for ended in self._lifetimes.ended(self._carrier.statuses(), pods, alive):
             await self._carrier.tell(ended)
         self._looked()
-        return self._lifetimes.is_waiting or self.is_awaiting
 
     async def _see_kubelet(self) -> None:
         """Bytes of what has ended stay held until then, which is told at once and in the readiness probe."""
@@ -108,9 +116,3 @@ class ProcessWatch:
         if not is_shown:
             _log.error("%s", NO_PROCESSES)
         return is_shown
-
-
-async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await wait()
