@@ -19,6 +19,7 @@
 `admission`       I/O: what its questions mean
 `carrier`         I/O: the transition engine's shell
 `disk`            I/O: what survives a crash
+`clock`           one time for all of them, which never steps back
 `directory`       I/O: a container's files and socket; `directories` has those of all
 `wrapper`         I/O: `arbiter-run`, the one file that containers may execute
 `processes`       I/O: who lives, by /proc

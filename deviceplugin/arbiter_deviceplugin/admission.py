@@ -12,6 +12,7 @@ from pathlib import Path
 
 from arbiter.ids import GpuUuid, NodeName
 from arbiter_deviceplugin.allocations import Allocation, Allocations
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.directory import NAME_LENGTH, make_directory
 from arbiter_deviceplugin.disk import Disk
 from arbiter_deviceplugin.kubelet import Kubelet, KubeletError
@@ -66,6 +67,7 @@ class Admission:
         pods: NodePods,
         allocations: Allocations,
         disk: Disk,
+        clock: Clock,
         run_dir: Path,
     ) -> None:
         self._node = node
@@ -73,6 +75,7 @@ class Admission:
         self._pods = pods
         self._allocations = allocations
         self._disk = disk
+        self._clock = clock
         self._run_dir = run_dir
         self._listing = asyncio.Lock()
         self.listed: tuple[ListedContainer, ...] = ()
@@ -98,7 +101,8 @@ class Admission:
     async def allocate(self, slices: tuple[SliceId, ...]) -> HandedOut:
         """A fresh directory for these slices. No question to anybody: the kubelet waits with everything else."""
         gpus = self._used_gpus(slices)
-        allocation = Allocation(directory=secrets.token_hex(NAME_LENGTH // 2), slices=slices, gpus=gpus, at=time.time())
+        name = secrets.token_hex(NAME_LENGTH // 2)
+        allocation = Allocation(directory=name, slices=slices, gpus=gpus, at=self._clock.now())
         path = self._run_dir / allocation.directory
         # The directory last: one of which the disk does not know would never be removed.
         await asyncio.to_thread(self._disk.save_allocation, allocation)

@@ -18,6 +18,7 @@ from arbiter_deviceplugin.admission import Admission
 from arbiter_deviceplugin.allocations import Allocations, Claims
 from arbiter_deviceplugin.backends import Backend
 from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.conflicts import foreign_offers
 from arbiter_deviceplugin.directory import TOOLS
 from arbiter_deviceplugin.disk import Disk
@@ -88,12 +89,14 @@ class Agent:
         self._kubelet = Kubelet(settings.kubelet_dir)
         self._pods = NodePods(client, node=settings.node, unit=self._unit)
         self._offer = Offer()
+        self._clock = Clock()
         self._admission = Admission(
             node=settings.node,
             kubelet=self._kubelet,
             pods=self._pods,
             allocations=self._allocations,
             disk=disk,
+            clock=self._clock,
             run_dir=settings.run_dir,
         )
         self._enforcer = Enforcer(backend, inventory)
@@ -104,6 +107,7 @@ class Agent:
             run_dir=settings.run_dir,
             inventory=inventory,
             enforcer=self._enforcer,
+            clock=self._clock,
             policy=Policy(),
             names=_names(settings.node, inventory),
             start_wait=settings.start_wait,
@@ -129,6 +133,7 @@ class Agent:
             pods=self._pods,
             carrier=self._carrier,
             enforcer=self._enforcer,
+            clock=self._clock,
             looked=self._name_offenders,
         )
         self._boot_id = _boot_id(settings.proc_dir)
@@ -243,7 +248,7 @@ class Agent:
             slices=frozenset(slice_ for container in listed for slice_ in container.slices),
             uids=frozenset(self._pods.by_uid()) | {status.uid for status in self._carrier.statuses()},
         )
-        for allocation in self._allocations.stale(claims, now=self._carrier.clock.now()):
+        for allocation in self._allocations.stale(claims, now=self._clock.now()):
             await self._carrier.discard(allocation)
         self._publish_offer()
 

@@ -6,7 +6,6 @@ comes back with what is on the disk: going on could promise bytes that no record
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from arbiter.transitions import (
 )
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.directories import Directories
 from arbiter_deviceplugin.directory import Applied
 from arbiter_deviceplugin.disk import Disk, StateError
@@ -62,21 +62,6 @@ _DISK_LIMIT = 20.0
 LONGEST_START_WAIT = 27.0
 _START_LIMIT = LONGEST_START_WAIT + 1.0
 """By then the engine has answered; the kubelet gives up after 30 s."""
-
-
-class Clock:
-    """Seconds since the epoch that never step back, whatever somebody does to the wall clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def now(self) -> float:
-        """The time."""
-        return self._offset + time.monotonic()
-
-    def wall(self, at: float) -> float:
-        """The latest that the wall clock can have shown at a time of ours: somebody may have put it forward."""
-        return at + max(0.0, time.time() - self.now())
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +100,7 @@ class Carrier:
         run_dir: Path,
         inventory: Inventory,
         enforcer: Enforcer,
+        clock: Clock,
         policy: Policy,
         names: Mapping[GpuUuid, str],
         start_wait: float,
@@ -125,15 +111,15 @@ class Carrier:
         self._allocations = allocations
         self._inventory = inventory
         self._enforcer = enforcer
+        self._clock = clock
         self._latest = latest
         self._changed = changed
         self.policy = policy
-        self.clock = Clock()
         self._records = {record.uid: record for record in disk.records()}
         self._engine = Engine(
             usable=inventory.usable(),
             policy=policy,
-            now=self.clock.now(),
+            now=clock.now(),
             records=self._records.values(),
             names=names,
             start_wait=start_wait,
@@ -159,7 +145,7 @@ class Carrier:
         return {
             uid: Start(
                 number=record.start,
-                released_at=self.clock.wall(record.released_at),
+                released_at=self._clock.wall(record.released_at),
                 container=self._pods[uid].frozen.container,
             )
             for uid, record in self._records.items()
@@ -197,7 +183,7 @@ class Carrier:
         Raises:
             StartRefusedError: not now.
         """
-        asked_at = self.clock.now()
+        asked_at = self._clock.now()
         try:
             await self._directories.open(identified.allocation)
         except OSError as error:
@@ -209,13 +195,13 @@ class Carrier:
             async with asyncio.timeout(_START_LIMIT):
                 await asyncio.shield(waiter.answer)
         except StartRefusedError:
-            STARTS_HELD.labels("refused").observe(self.clock.now() - asked_at)
+            STARTS_HELD.labels("refused").observe(self._clock.now() - asked_at)
             raise
         except TimeoutError:
             raise StartRefusedError("start held: this node's agent is busy") from None
         finally:
             self._leave(waiter)
-        STARTS_HELD.labels("released").observe(self.clock.now() - asked_at)
+        STARTS_HELD.labels("released").observe(self._clock.now() - asked_at)
 
     async def _observe_latest(self, uid: PodUid) -> None:
         """Observes what the watch has shown since the start was identified, which may be that the pod was deleted.
@@ -255,7 +241,7 @@ class Carrier:
 
     async def _next(self) -> _Told:
         deadline = self._engine.next_deadline()
-        patience = None if deadline is None else max(0.0, deadline - self.clock.now())
+        patience = None if deadline is None else max(0.0, deadline - self._clock.now())
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 return await self._queue.get()
@@ -264,7 +250,7 @@ class Carrier:
     async def _handle(self, told_: _Told) -> None:
         if told_.pod is not None:
             self._note_seen(told_.pod)
-        actions = self._engine.handle(told_.event, self.clock.now())
+        actions = self._engine.handle(told_.event, self._clock.now())
         if told_.waiter is not None:
             self._note_start(told_.waiter)
         for action in actions:
@@ -278,7 +264,7 @@ class Carrier:
     def _note_seen(self, pod: GpuPod) -> None:
         """Notes the pod, and when it was first seen where it has never been told anything."""
         if pod.uid not in self._pods and pod.uid not in self._records:
-            self._untold[pod.uid] = self.clock.now()
+            self._untold[pod.uid] = self._clock.now()
         self._pods[pod.uid] = pod
 
     def _prune(self) -> None:
@@ -386,7 +372,7 @@ class Carrier:
         pod = self._pods.get(uid)
         if pod is None:
             return
-        at = self.clock.now()
+        at = self._clock.now()
         reading = await self._inventory.refresh()
         gpus = next((status.gpus for status in self._engine.statuses() if status.uid == uid), pod.gpus)
         # What was used when a GPU could still be read is no measurement of now; the engine asks again.
@@ -417,7 +403,7 @@ class Carrier:
         news = told(grant, demand=pod.demand, decision=pod.grant, mode=self.policy.mode, totals=totals)
         await self._directories.tell(allocation, news)
         if (seen_at := self._untold.pop(uid, None)) is not None:
-            GRANT_LATENCY.observe(self.clock.now() - seen_at)
+            GRANT_LATENCY.observe(self._clock.now() - seen_at)
 
     async def _acknowledge(self, uid: PodUid, applied: Applied) -> None:
         await self._tell(Acknowledged(uid=uid, revision=applied.revision, vram=applied.vram_bytes))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.kubelet import Kubelet
 from arbiter_deviceplugin.lifetimes import Lifetimes, control_groups
@@ -42,6 +43,7 @@ class ProcessWatch:
         pods: NodePods,
         carrier: Carrier,
         enforcer: Enforcer,
+        clock: Clock,
         looked: Callable[[], None],
     ) -> None:
         self._kubelet = kubelet
@@ -49,6 +51,7 @@ class ProcessWatch:
         self._pods = pods
         self._carrier = carrier
         self._enforcer = enforcer
+        self._clock = clock
         self._looked = looked
         self._lifetimes = Lifetimes()
         self._news = asyncio.Event()
@@ -58,7 +61,7 @@ class ProcessWatch:
     @property
     def is_awaiting(self) -> bool:
         """Whether a container has just been let go whose limit waits for its first process."""
-        return self._enforcer.is_awaiting(self._carrier.clock.now())
+        return self._enforcer.is_awaiting(self._clock.now())
 
     def wake(self) -> None:
         """Something may have ended, or begun."""

@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -21,7 +20,8 @@ from arbiter_deviceplugin import carrier as carriers
 from arbiter_deviceplugin.admission import Identified, StartRefusedError
 from arbiter_deviceplugin.allocations import Allocation, Allocations
 from arbiter_deviceplugin.backends import Reading
-from arbiter_deviceplugin.carrier import Carrier, Clock
+from arbiter_deviceplugin.carrier import Carrier
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.disk import Disk, StateError
 from arbiter_deviceplugin.enforcement import Enforcer
 from arbiter_deviceplugin.inventory import Inventory
@@ -60,6 +60,7 @@ class Bench:
             run_dir=root / "run",
             inventory=inventory,
             enforcer=self.enforcer,
+            clock=Clock(),
             policy=Policy(),
             names={},
             start_wait=25.0,
@@ -249,18 +250,3 @@ async def test_a_container_that_would_read_what_a_former_start_was_told_does_not
         (directory / "bin").unlink()
         await bench.carrier.start(identified)
         assert json.loads((directory / "quality.json").read_text())["vramBytes"] == 5 * GIB
-
-
-@pytest.mark.parametrize(
-    ("seconds", "latest"),
-    [pytest.param(3600.0, 3600.0, id="forward"), pytest.param(-3600.0, 0.0, id="back")],
-)
-def test_a_time_of_ours_is_no_later_on_the_wall_than_it_was_put(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, latest: float
-) -> None:
-    clock, wall = Clock(), time.time
-    at = clock.now()
-
-    monkeypatch.setattr(time, "time", lambda: wall() + seconds)
-
-    assert clock.wall(at) - at == pytest.approx(latest, abs=1.0)

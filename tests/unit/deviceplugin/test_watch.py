@@ -12,6 +12,7 @@ import pytest
 from arbiter.ids import NodeName
 from arbiter.transitions import GrantState, PodVanished
 from arbiter_deviceplugin import watch as watches
+from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.kubelet import Kubelet
 from arbiter_deviceplugin.pods import NodePods
 from arbiter_deviceplugin.watch import ProcessWatch
@@ -61,6 +62,7 @@ class Host:
             pods=self._pods,
             carrier=bench.carrier,
             enforcer=bench.enforcer,
+            clock=Clock(),
             looked=self._note_look,
         )
         self.looks = 0
