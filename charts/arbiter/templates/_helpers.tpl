@@ -45,6 +45,11 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "arbiter.name" . }}
 {{- end }}
 
+{{/* Namespaces whose pods the webhook never sees: JSON, which both YAML and CEL read as a list. */}}
+{{- define "arbiter.unseenNamespaces" -}}
+{{- concat (list "kube-system" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
 {{- define "arbiter.serviceAccount" -}}
 apiVersion: v1
 kind: ServiceAccount

@@ -115,6 +115,14 @@ async def test_a_tenant_cannot_change_what_arbiter_wrote(
             await client.patch(PODS, "chat", patch, namespace=namespace, subresource=subresource)
 
 
+async def test_where_nobody_freezes_demands_nobody_brings_one(site: Site, operator: Operator) -> None:
+    forged = pod_manifest("forged", demand='{"version":1,"priority":"Low"}')
+    with pytest.raises((Forbidden, Invalid), match=r"arbiter\.infernum\.io/demand is written by Arbiter alone"):
+        await site.admin.create(PODS, forged, namespace="kube-system")
+    pod = await site.admin.create(PODS, pod_manifest("plain"), namespace="kube-system")
+    await site.end(pod)
+
+
 async def test_a_tenant_cannot_bind_a_pod_to_gpus(site: Site, namespace: str, tenant: Path) -> None:
     pod = await site.add_pod(ObjectKey(namespace, "chat"), workload_type="LlmInference")
     async with await KubeClient.connect(tenant, component="tenant") as client:
