@@ -41,7 +41,7 @@ def render(values: Mapping[str, Any] | None = None, *, flags: Iterable[str] = ()
     """What the chart makes of these values, without a cluster; CommandError where it refuses them."""
     command = ("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", "--values=-", *flags)
     text = helm(*command, stdin=json.dumps(values or {}))
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def outside_pods() -> list[Object]:

@@ -15,7 +15,7 @@ from tests.support import program
 # An API server that lives for a minute spends a third of its CPU on collecting garbage.
 os.environ["GOGC"] = "400"
 
-program.preload("arbiter_deviceplugin.main", "arbiter_extender.main")  # of which most are started
+program.preload("arbiter_deviceplugin.main", "arbiter_extender.main", "arbiter_operator.main")  # all that tests start
 
 WORKERS = {"deviceplugin": 3}
 """How many of pytest-xdist's workers may share the tests of a directory, where that is not one."""

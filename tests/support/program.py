@@ -4,6 +4,7 @@ Whoever calls `preload` first saves each process 0.7 s of CPU; without it a proc
 """
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -61,6 +62,7 @@ class Program:
 
 
 def _run(arguments: tuple[str, ...], log: str, environment: dict[str, str]) -> None:
+    gc.freeze()  # a collection would write to what the forks share, and so copy it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # For a program that starts anew: the server of forks ends once nobody is left who could ask it for more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -43,7 +43,7 @@ async def eventually(look: Callable[[], Any], what: str) -> Any:
                 found = await answer if isinstance(answer, Awaitable) else answer
                 if found:
                     return found
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"No {what} within {PATIENCE:g} s; the last look found {found!r}.") from None
 
