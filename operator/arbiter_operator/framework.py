@@ -21,6 +21,7 @@ from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.resources import GPU_ALLOCATIONS, QUALITY_POLICIES
 from arbiter_kube.client.credentials import Credentials
 from arbiter_kube.client.health import Bind
+from arbiter_kube.client.transport import connector
 from arbiter_operator.admission.webhook import HANDLER, PodAdmission
 from arbiter_operator.cluster import Cluster
 
@@ -147,5 +148,4 @@ def _session(credentials: Credentials) -> aiohttp.ClientSession:
             request.headers["Authorization"] = f"Bearer {token}"
         return await send(request)
 
-    connector = aiohttp.TCPConnector(ssl=credentials.ssl or True, limit=0)
-    return aiohttp.ClientSession(connector=connector, middlewares=(authorize,))
+    return aiohttp.ClientSession(connector=connector(credentials), middlewares=(authorize,))

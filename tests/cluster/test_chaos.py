@@ -31,7 +31,7 @@ from tests.cluster.chaos.meter import Meter
 from tests.cluster.chaos.recorder import Recorder
 from tests.cluster.chronicle import Chronicle
 
-SECONDS = float(os.environ.get("ARBITER_CHAOS_SECONDS", "200"))
+SECONDS = float(os.environ.get("ARBITER_CHAOS_SECONDS", "300"))
 SEED = int(os.environ.get("ARBITER_CHAOS_SEED") or random.randrange(10**6))
 LONG_SECONDS = 600.0
 

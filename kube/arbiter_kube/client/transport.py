@@ -47,7 +47,7 @@ class Transport:
     def __init__(self, credentials: Credentials, *, user_agent: str) -> None:
         self._credentials = credentials
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=credentials.ssl or True, limit=0, socket_factory=_probing_socket),
+            connector=connector(credentials),
             headers={"User-Agent": user_agent},
             response_class=_Response,
         )
@@ -138,6 +138,11 @@ class _Response(aiohttp.ClientResponse):
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.abort()
         super().close()
+
+
+def connector(credentials: Credentials) -> aiohttp.TCPConnector:
+    """A pool of connections to that API server, which are probed."""
+    return aiohttp.TCPConnector(ssl=credentials.ssl or True, limit=0, socket_factory=_probing_socket)
 
 
 def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
