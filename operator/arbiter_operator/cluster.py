@@ -286,7 +286,7 @@ class Cluster:
 
     def nodes_with_gpus(self) -> list[tuple[Node, NodeState]]:
         """The nodes whose agents report, by name, and what decisions see of them."""
-        known = ((self._nodes.get(name), self.node_state(name)) for name in sorted(self.reports))
+        known = ((self._nodes.get(name), self.node_state(name)) for name in sorted(self._told))
         return [(node, state) for node, state in known if node is not None and state is not None]
 
     def requests_on(self, name: NodeName) -> Mapping[PodUid, Requests]:
