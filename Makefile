@@ -36,8 +36,8 @@ demo: $(READY) ## Watch two containers share one GPU on a real local cluster (si
 test: check docs cluster-tests ## Run everything: the checks, the site, then the tests on a real cluster
 
 check: $(READY) binaries ## Format, lint, types, layers, unit, property and component tests (2 to 3 minutes on two cores, once set up)
-	@echo "Lint, types, layers, unit and component tests, two at a time; each is shown when it is done."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types layers unit component
+	@echo "Lint, types, layers, unit and component tests, two at a time, the longest first; each is shown when it is done."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target component lint types layers unit
 
 lint: $(READY) ## Check format and style
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run 'make format'"; exit 1; }

@@ -20,6 +20,9 @@ program.preload("arbiter_deviceplugin.main", "arbiter_extender.main", "arbiter_o
 WORKERS = {"deviceplugin": 3}
 """How many of pytest-xdist's workers may share the tests of a directory, where that is not one."""
 
+LONGEST = ("operator", "extender", "kube", "deviceplugin", "monitoring")
+"""The directories whose tests begin first, so that no worker is left with a long one at the end."""
+
 
 class ByDirectory(LoadScopeScheduling):
     """Brings the tests of a directory together, so that what they share is started once and not in every worker.
@@ -32,8 +35,14 @@ class ByDirectory(LoadScopeScheduling):
         return f"{directory}-{crc32(nodeid.encode()) % WORKERS.get(directory, 1)}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    turns = {directory: turn for turn, directory in enumerate(LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path.parent.name, len(turns)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # it would begin with the most tests, which are not the longest
     return ByDirectory(config, log)
 
 
