@@ -128,6 +128,7 @@ async def test_a_leader_that_stood_still_for_longer_than_its_lease_writes_nothin
     async with site.node("paused-1", usable=12288) as node, listening(site, "paused") as told:
         await site.bind(chat, node)
         await site.told(chat.key, "1.000", revision=1)
+        await operator.logs("target written pod=paused/chat ")  # a moment later than the pod has it
         before = operator.log.read_text()
         operator.pause()
         try:
