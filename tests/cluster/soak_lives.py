@@ -34,15 +34,17 @@ def test_containers_leave_nothing_behind(cluster: Cluster) -> None:
         insist(cluster, as_yaml(*pods))
         observer.wait("the wave to end", lambda: ended(cluster), component=f"kubelet/{NODE}", seconds=PATIENCE)
         cluster.kubectl("delete", "pods", "--all", "--wait=false")
-        if wave in (1, LIVES // WAVE - 1):
+        if wave in (1, LIVES // WAVE // 2, LIVES // WAVE - 1):
             footprints.append(footprint_of(cluster.pid(f"device-plugin/{NODE}")))
-    print(f"{LIVES} containers in {time.monotonic() - began:.0f} s; {footprints[0]} -> {footprints[-1]}")
+    print(f"{LIVES} containers in {time.monotonic() - began:.0f} s; {' -> '.join(map(str, footprints))}")
 
     component = f"device-plugin/{NODE}"
     observer.wait("nothing to be left", lambda: True if not left(cluster) else None, component=component, seconds=180)
-    assert footprints[-1].descriptors <= footprints[0].descriptors + WAVE
-    assert footprints[-1].threads <= footprints[0].threads + 2
-    assert footprints[-1].resident <= footprints[0].resident * 1.2
+    # By half of them pools of threads and the allocator's arenas are as large as they become.
+    _, middle, last = footprints
+    assert last.descriptors <= middle.descriptors + WAVE
+    assert last.threads <= middle.threads + 2
+    assert last.resident <= middle.resident * 1.05
 
 
 def a_pod(name: str) -> dict[str, Any]:
