@@ -217,7 +217,9 @@ class Engine:
             _count_change(pod.grant, change.grant)
             notices = target_notices(pod, pod.grant, change.grant, allocation=self._allocation_of(pod))
             first = next(iter(notices), None)
-            if first and self._history.tell_changed(pod.uid, first.reason, message=first.message, at=written_at):
+            # Every target is news, though its sentence may be that of an hour ago: one of this name came back.
+            news = str(change.grant.revision)
+            if first and self._history.tell_changed(pod.uid, first.reason, message=news, at=written_at):
                 self._tell(notices)
         return True
 
