@@ -58,7 +58,7 @@ class Evictor:
         since = {each: now - (steady - at) for each, at in begun.items()}
         self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
         due = evictions(state, now=now, since=since, spared=self._spared.keys())
-        protected = await asyncio.gather(*(self._is_protected(eviction) for eviction in due))
+        protected = await asyncio.gather(*(self._evict(eviction) for eviction in due))
         later = next_at(state, since=since)
         again = NEXT_AFTER if any(protected) else AGAIN_AFTER
         retry = now + again if due or any(pod.uid in self._spared for pod in state.pods) else None
@@ -74,8 +74,8 @@ class Evictor:
         self._since.clear()
         self._spared.clear()
 
-    async def _is_protected(self, eviction: Eviction) -> bool:
-        """Evicts the pod, unless a PodDisruptionBudget protects it."""
+    async def _evict(self, eviction: Eviction) -> bool:
+        """Evicts the pod; whether it stays since a PodDisruptionBudget protects it."""
         pod = eviction.pod
         try:
             if await self._writer.evict(pod, dry_run=False):
