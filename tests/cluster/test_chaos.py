@@ -110,6 +110,7 @@ class Chaos:
         for service in SERVICES:
             if not self.cluster.alive(service):
                 print(f"{time.time():.1f} {service} had ended: started again", flush=True)
+                self.devices.killed(service, at=time.time())
                 self.cluster.start(service)
 
     def _look(self, missing: Callable[[Moment], Iterable[str]]) -> list[str]:

@@ -39,6 +39,8 @@ class Fault:
         """Returns when it is over."""
         match self.kind:
             case Kind.KILL:
+                # It may be gone a while before this returns, and until then it may have told something.
+                devices.killed(self.component, at=time.time())
                 cluster.kill(self.component)
                 devices.killed(self.component, at=time.time())
                 time.sleep(self.seconds)
