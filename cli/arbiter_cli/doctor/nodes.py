@@ -111,7 +111,8 @@ def check_conflicts(facts: Facts) -> Check:
     if isinstance(facts.snapshot, Unread):
         return skipped("conflicts", "conflicts", facts.snapshot)
     snapshot = facts.snapshot
-    twice = [node for node in snapshot.nodes if _is_offered_twice(node, snapshot)]
+    reports = snapshot.cluster.reports
+    twice = [node for node in snapshot.nodes if _is_offered_twice(node, reports.get(node.name))]
     if not twice:
         text = "every GPU is offered by one owner"
         return Check(name="conflicts", verdict=Verdict.OK, text=text)
@@ -129,8 +130,7 @@ def check_conflicts(facts: Facts) -> Check:
     )
 
 
-def _is_offered_twice(node: Node, snapshot: Snapshot) -> bool:
-    report = snapshot.cluster.reports.get(node.name)
+def _is_offered_twice(node: Node, report: GpuNode | None) -> bool:
     if report is None or not foreign_offers(node.status.allocatable):
         return False
     conflict = _condition(report, "Conflict")
