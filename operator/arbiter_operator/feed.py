@@ -1,12 +1,13 @@
 """Keeps the cluster's state in step with the API server: what is watched, what is listed again, what wakes the engine.
 
 GpuAllocations and QualityPolicies are watched by kopf, which never tells of objects that vanished while nobody
-watched: a list from time to time does.
+watched: a list does, from time to time and whenever kopf begins anew.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from arbiter_kube.api.objects import ObjectKey
@@ -18,6 +19,9 @@ from arbiter_kube.client.store import identity_of
 from arbiter_operator.cluster import Cluster
 
 RELIST_INTERVAL = 60.0
+
+SETTLED_AFTER = 1.0
+"""Seconds without a word that kopf begins anew: it says so of each object, so that one list answers for all."""
 
 T = TypeVar("T")
 
@@ -36,6 +40,11 @@ class Feed:
         self._nodes = Reflector(client, NODES)
         self._reports = Reflector(client, GPU_NODES)
         self._listed = asyncio.Event()
+        self._began_anew = asyncio.Event()
+
+    def watch_began_anew(self) -> None:
+        """What vanished before it did, it has not told."""
+        self._began_anew.set()
 
     def obstacle(self) -> str | None:
         """What has not been seen as a whole yet, in one sentence; None once everything has."""
@@ -88,7 +97,15 @@ class Feed:
             self._listed.set()
             self._wake()
             backoff.reset()
-            await asyncio.sleep(RELIST_INTERVAL)
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELIST_INTERVAL):
+                await self._began_anew.wait()
+        while self._began_anew.is_set():
+            self._began_anew.clear()
+            await asyncio.sleep(SETTLED_AFTER)
 
     async def _readable(self, resource: Resource[T]) -> tuple[list[T], set[ObjectKey]]:
         """Everything of a kind, and who of it cannot be read: one object, which is anybody's, must not hide all others.

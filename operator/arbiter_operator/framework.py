@@ -24,11 +24,13 @@ from arbiter_kube.client.health import Bind
 from arbiter_kube.client.transport import connector
 from arbiter_operator.admission.webhook import HANDLER, PodAdmission
 from arbiter_operator.cluster import Cluster
+from arbiter_operator.feed import Feed
 
 CERTIFICATE_INTERVAL = 10.0
 """Seconds between two looks at whether the webhook's certificate was renewed."""
 
-_DELETED = "DELETED"
+_LISTED, _DELETED = None, "DELETED"
+"""Types of kopf's events: what its watch began with, and what ended."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -100,7 +102,7 @@ def _server(webhook: WebhookEndpoint, listening: asyncio.Event) -> kopf.WebhookS
 
 
 def registry(
-    cluster: Cluster, *, admission: PodAdmission, credentials: Credentials, wake: Callable[[], None]
+    cluster: Cluster, *, feed: Feed, admission: PodAdmission, credentials: Credentials, wake: Callable[[], None]
 ) -> kopf.OperatorRegistry:
     """The handlers: events of our two kinds, pods that are created, and the way to the API server."""
     handlers = kopf.OperatorRegistry()
@@ -112,6 +114,8 @@ def registry(
 
     @kopf.on.event(GROUP, VERSION, GPU_ALLOCATIONS.plural, registry=handlers)
     async def allocation_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type is _LISTED:
+            feed.watch_began_anew()
         if type == _DELETED:
             key = ObjectKey(body.metadata.namespace or "", body.metadata.name or "")
             cluster.allocation_deleted(key, uid=body.metadata.uid)
@@ -121,6 +125,8 @@ def registry(
 
     @kopf.on.event(GROUP, VERSION, QUALITY_POLICIES.plural, registry=handlers)
     async def policy_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type is _LISTED:
+            feed.watch_began_anew()
         if type == _DELETED:
             cluster.policy_deleted(body.metadata.name or "", uid=body.metadata.uid)
         elif (policy := _read(QualityPolicy, body)) is not None:

@@ -123,7 +123,9 @@ async def _operate(client: KubeClient, credentials: Credentials, options: Option
         await feed.synced()
         # It installs handlers for the signals that end a process, and returns after one.
         await kopf.operator(
-            registry=framework.registry(cluster, admission=admission, credentials=credentials, wake=engine.wake),
+            registry=framework.registry(
+                cluster, feed=feed, admission=admission, credentials=credentials, wake=engine.wake
+            ),
             settings=framework.settings(options.webhook, listening=listening),
             clusterwide=True,
         )

@@ -13,7 +13,7 @@ from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import BearerToken, Credentials
 from arbiter_operator.cluster import Cluster
-from arbiter_operator.feed import Feed
+from arbiter_operator.feed import RELIST_INTERVAL, Feed
 from tests.support.patience import PATIENCE
 from tests.unit.operator.builders import allocation
 
@@ -22,7 +22,7 @@ STRANGE = {"metadata": {"name": "strange", "namespace": "team-b"}, "spec": {"wor
 
 
 @asynccontextmanager
-async def fed(cluster: Cluster, *, allocations: list[dict[str, Any]]) -> AsyncIterator[asyncio.Event]:
+async def fed(cluster: Cluster, *, allocations: list[dict[str, Any]]) -> AsyncIterator[tuple[Feed, asyncio.Event]]:
     """A feed at work, of an API server that has these and no policy; the event is set after each thing it learns."""
 
     async def listed(request: web.Request) -> web.Response:
@@ -38,8 +38,9 @@ async def fed(cluster: Cluster, *, allocations: list[dict[str, Any]]) -> AsyncIt
         )
         async with KubeClient(credentials, component="test") as client:
             woken = asyncio.Event()
-            running = asyncio.create_task(Feed(client, cluster, wake=woken.set).run())
-            yield woken
+            feed = Feed(client, cluster, wake=woken.set)
+            running = asyncio.create_task(feed.run())
+            yield feed, woken
             running.cancel()
             await asyncio.wait([running])
 
@@ -49,9 +50,22 @@ async def test_one_object_that_nobody_can_read_hides_no_other_and_keeps_its_last
     before = allocation("strange", namespace="team-b")
     cluster.allocation_applied(before)
     chat = allocation().model_dump(mode="json", by_alias=True, exclude_none=True)
-    async with fed(cluster, allocations=[STRANGE, chat]) as woken, asyncio.timeout(PATIENCE):
+    async with fed(cluster, allocations=[STRANGE, chat]) as (_, woken), asyncio.timeout(PATIENCE):
         await woken.wait()
     assert cluster.allocations == {
         ObjectKey("team-b", "strange"): before,
         ObjectKey("team-a", "chat"): allocation(),
     }
+
+
+async def test_what_vanished_before_the_watch_began_anew_is_gone_soon() -> None:
+    cluster, chat = Cluster(unit=GIB), allocation().model_dump(mode="json", by_alias=True, exclude_none=True)
+    stored = [chat]
+    async with fed(cluster, allocations=stored) as (feed, woken), asyncio.timeout(RELIST_INTERVAL / 2):
+        await woken.wait()
+        assert [*cluster.allocations] == [ObjectKey("team-a", "chat")]
+        stored.clear()
+        woken.clear()
+        feed.watch_began_anew()
+        await woken.wait()
+    assert cluster.allocations == {}
