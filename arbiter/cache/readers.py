@@ -156,6 +156,8 @@ class Readers:
                 for tier in reader.serving:
                     content = self._mover.lease_if_open(fragment.id, tier)
                     if content is not None:
+                        # It may have come only since this reader's access was counted as a miss.
+                        self._index.note_user(fragment.id, reader.user)
                         return self._lease(reader, Landing(tier=tier, content=content))
             flight = self._flights.of(fragment.id) or self._flights.start(
                 fragment,
