@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from fractions import Fraction
 from functools import partial
+from weakref import WeakValueDictionary
 
 from arbiter.demand import InvalidDemandError
 from arbiter.equilibrium import GpuPrice
@@ -95,6 +96,7 @@ class Engine:
         self._prospects = Prospects()
         self._evictor = Evictor(writer=writer, recorder=recorder, allocation_of=self._allocation_of, clock=clock)
         self._status_after: dict[ObjectKey, float] = {}
+        self._writes: WeakValueDictionary[PodUid, asyncio.Lock] = WeakValueDictionary()
 
     def prices(self) -> dict[tuple[NodeName, GpuUuid], float]:
         """The price of every GPU, as last solved."""
@@ -200,15 +202,18 @@ class Engine:
 
     async def _write_target(self, change: PodTarget) -> bool:
         pod, written_at = change.pod, steady_time()
-        try:
-            written = await self._writer.annotate(pod, change.annotations)
-        except KubeError as error:
-            _log.warning("target not written pod=%s error=%s", pod.key, error)
-            return False
-        if written is None:
-            return True
-        self._cluster.pod_written(written)
-        if change.grant is not None:
+        async with self._writing(pod):
+            known = self._cluster.pod(pod.uid)
+            if known is None or known.seen.demand != pod.demand:
+                return True  # it was decided from another demand, whose change has marked the node
+            try:
+                written = await self._writer.annotate(pod, change.annotations)
+            except KubeError as error:
+                _log.warning("target not written pod=%s error=%s", pod.key, error)
+                return False
+            if written is not None:
+                self._cluster.pod_written(written)
+        if written is not None and change.grant is not None:
             _log.info(
                 "target written pod=%s quality=%s vram=%d revision=%d reason=%s",
                 *(pod.key, change.grant.quality, change.grant.vram, change.grant.revision, change.grant.reason),
@@ -311,15 +316,20 @@ class Engine:
     async def _write_demand(self, edit: DemandChange) -> bool:
         if edit.frozen is None:
             return True
-        try:
-            written = await self._writer.annotate(edit.pod, {DEMAND: encode_demand(edit.frozen)})
-        except KubeError as error:
-            _log.warning("demand not written pod=%s error=%s", edit.pod.key, error)
-            return False
-        if written is not None:
-            _log.info("demand rewritten pod=%s generation=%s", edit.pod.key, edit.frozen.generation)
-            self._cluster.pod_written(written)
+        async with self._writing(edit.pod):
+            try:
+                written = await self._writer.annotate(edit.pod, {DEMAND: encode_demand(edit.frozen)})
+            except KubeError as error:
+                _log.warning("demand not written pod=%s error=%s", edit.pod.key, error)
+                return False
+            if written is not None:
+                _log.info("demand rewritten pod=%s generation=%s", edit.pod.key, edit.frozen.generation)
+                self._cluster.pod_written(written)
         return True
+
+    def _writing(self, pod: GpuPod) -> asyncio.Lock:
+        """Held while a pod is written: a target must not overtake the demand that it was not decided from."""
+        return self._writes.setdefault(pod.uid, asyncio.Lock())
 
     async def _reconcile_policy(self, name: str) -> bool:
         policy, now = self._cluster.policies.get(name), datetime.fromtimestamp(self._clock(), UTC)
