@@ -34,14 +34,11 @@ from tests.unit.cache.support import (
     content,
     file_cache,
     fragment,
+    read,
+    used,
 )
 
 LLM, IMAGE, _ = WorkloadType
-
-
-def read(cache: FragmentCache) -> bytes:
-    with cache.open(A) as lease:
-        return bytes(lease.view)
 
 
 async def aread(cache: FragmentCache) -> bytes:
@@ -53,7 +50,7 @@ def test_a_hundred_threads_share_one_download(tmp_path: Path) -> None:
     source = MemorySource(content("a"))
     source.gate.clear()
     with file_cache(tmp_path, ram=100, nvme=100, source=source) as cache, ThreadPoolExecutor(100) as threads:
-        readers = [threads.submit(read, cache) for _ in range(100)]
+        readers = [threads.submit(read, cache, A) for _ in range(100)]
         assert source.reached.wait(PATIENCE)
         source.gate.set()
         assert {reader.result(PATIENCE) for reader in readers} == {content("a")}
@@ -131,13 +128,13 @@ def test_a_failed_flight_fails_its_readers_and_nobody_after_them(tmp_path: Path)
     source = MemorySource()
     source.gate.clear()
     with file_cache(tmp_path, ram=100, source=source) as cache, ThreadPoolExecutor(3) as threads:
-        readers = [threads.submit(read, cache) for _ in range(3)]
+        readers = [threads.submit(read, cache, A) for _ in range(3)]
         assert source.reached.wait(PATIENCE)
         source.gate.set()
         assert {type(reader.exception(PATIENCE)) for reader in readers} == {FragmentUnavailableError}
         assert cache.stats().tiers[RAM].used == 0
         source.have(content("a"))
-        assert read(cache) == content("a")
+        assert read(cache, A) == content("a")
 
 
 def test_a_flight_that_no_thread_can_be_had_for_fails_its_reader_and_nobody_after_it(
@@ -231,7 +228,7 @@ def test_what_is_on_this_machine_does_not_wait_for_downloads(tmp_path: Path) -> 
     ):
         cache.insert(B, content("b"), tier=NVME)
         source.gate.clear()
-        download = threads.submit(read, cache)
+        download = threads.submit(read, cache, A)
         assert source.reached.wait(PATIENCE)
         with cache.open(B, timeout=PATIENCE) as lease:
             assert (lease.tier, bytes(lease.view)) == (RAM, content("b"))
@@ -268,8 +265,8 @@ def test_what_is_on_its_way_down_a_tier_is_not_brought_there_twice(tmp_path: Pat
         nvme.gate.set()
         for each in moving:
             each.result(PATIENCE)
-        assert {tier: stats.used for tier, stats in cache.stats().tiers.items()} == {RAM: 100, NVME: 100}
-        assert read(cache) == content("a")
+        assert used(cache) == {RAM: 100, NVME: 100}
+        assert read(cache, A) == content("a")
         cache.clear()
         assert [stats.used for stats in cache.stats().tiers.values()] == [0, 0]
 
@@ -328,7 +325,7 @@ def test_a_fetch_waits_for_readers_to_let_go_of_a_full_tier(tmp_path: Path, room
     ):
         cache.insert(B, content("b"))
         lease = cache.open(B)
-        reader = threads.submit(read, cache)
+        reader = threads.submit(read, cache, A)
         with pytest.raises(TimeoutError):
             reader.result(0.05)
         with pytest.raises(TierFullError):
@@ -342,7 +339,7 @@ def test_closing_tells_those_who_wait(tmp_path: Path) -> None:
     source.gate.clear()
     cache = file_cache(tmp_path, ram=200, source=source)
     with ThreadPoolExecutor(2) as threads:
-        reader = threads.submit(read, cache)
+        reader = threads.submit(read, cache, A)
         assert source.reached.wait(PATIENCE)
         cache.close()
         assert isinstance(reader.exception(PATIENCE), FragmentUnavailableError | CacheClosedError)

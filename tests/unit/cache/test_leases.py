@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from arbiter.cache import FragmentInUseError, NoBytesError
-from arbiter.workload import WorkloadType
 from tests.unit.cache.support import (
     CDN,
     NVME,
@@ -23,8 +22,6 @@ from tests.unit.cache.support import (
     put,
     used,
 )
-
-LLM, IMAGE, _ = WorkloadType
 
 
 def test_what_a_reader_holds_stays_until_it_lets_go(tmp_path: Path) -> None:

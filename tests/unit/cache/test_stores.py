@@ -25,10 +25,11 @@ def test_the_host_reads_a_fragment_of_the_device_through_ram(tmp_path: Path) -> 
 
 
 def test_a_store_that_fails_leaves_no_bytes_behind(tmp_path: Path) -> None:
-    with file_cache(tmp_path, vram=100, ram=100, stores={VRAM: DeviceStore(broken=True)}) as cache:
+    device = DeviceStore(broken=True)
+    with file_cache(tmp_path, vram=100, ram=100, stores={VRAM: device}) as cache:
         with pytest.raises(StoreError, match="the device is gone"):
             put(cache, "a", tier=VRAM)
-        assert used(cache) == {VRAM: 0, RAM: 0}
+        assert (used(cache), device.memory) == ({VRAM: 0, RAM: 0}, {A.id: bytearray()})
 
 
 class ForgetfulStore(AccountingStore):
