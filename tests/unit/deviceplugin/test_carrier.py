@@ -4,100 +4,21 @@ import asyncio
 import json
 import shutil
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arbiter.ids import GpuUuid, PodUid
-from arbiter.policy import Policy
 from arbiter.transitions import Acknowledged, Ended, PodsListed, PodVanished, Record, Tick
 from arbiter.units import GIB
-from arbiter.workload import MemoryPressure
 from arbiter_deviceplugin import carrier as carriers
-from arbiter_deviceplugin.admission import Identified, StartRefusedError
-from arbiter_deviceplugin.allocations import Allocation, Allocations
+from arbiter_deviceplugin.admission import StartRefusedError
 from arbiter_deviceplugin.backends import Reading
-from arbiter_deviceplugin.carrier import Carrier
-from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.disk import Disk, StateError
-from arbiter_deviceplugin.enforcement import Enforcer
-from arbiter_deviceplugin.inventory import Inventory
-from arbiter_deviceplugin.selection import Selection
-from arbiter_deviceplugin.slices import SliceId
-from arbiter_kube.api.annotations import TargetGrant
-from arbiter_kube.api.pods import GpuPod
 from tests.support.patience import PATIENCE
-from tests.unit.deviceplugin.builders import GPU, Scripted
-from tests.unit.extender.builders import a_pod
-
-
-def decided(quality: str, vram: int, *, revision: int) -> GpuPod:
-    pod = a_pod("chat").bound("n1", "a").pod
-    pressure = MemoryPressure.HIGH
-    return replace(
-        pod, grant=TargetGrant(quality=quality, vram=vram, revision=revision, pressure=pressure, mode="Adaptive")
-    )
-
-
-CHAT = decided("1.000", 10 * GIB, revision=1)
-
-
-class Bench:
-    """A carrier with the pods that the API server has."""
-
-    def __init__(self, root: Path, disk: Disk, inventory: Inventory) -> None:
-        self.exists: dict[PodUid, GpuPod] = {CHAT.uid: CHAT}
-        self.allocations = Allocations()
-        self.changed = asyncio.Event()
-        self.inventory = inventory
-        self.enforcer = Enforcer(Scripted(), inventory)
-        self.carrier = Carrier(
-            disk=disk,
-            allocations=self.allocations,
-            run_dir=root / "run",
-            inventory=inventory,
-            enforcer=self.enforcer,
-            clock=Clock(),
-            policy=Policy(),
-            names={},
-            start_wait=25.0,
-            latest=self.exists.get,
-            changed=self.changed.set,
-        )
-
-    def identified(self) -> Identified:
-        slices = tuple(SliceId(f"a::{number}") for number in range(4))
-        allocation = Allocation(directory="d1", slices=slices, gpus=(GpuUuid("a"),), at=0.0, uid=CHAT.uid)
-        self.allocations.add(allocation)
-        return Identified(CHAT, allocation)
-
-    def delete(self) -> None:
-        """The API server has no such pod any more."""
-        del self.exists[CHAT.uid]
-
-
-READING = Reading(gpus=(replace(GPU, uuid=GpuUuid("a")),))
-
-
-async def inventory(*readings: Reading) -> Inventory:
-    known = Inventory(Scripted(READING, *readings), Selection())
-    await known.refresh()
-    await known.change()
-    return known
-
-
-@asynccontextmanager
-async def running(root: Path, *readings: Reading) -> AsyncIterator[Bench]:
-    bench = Bench(root, Disk(root / "state"), await inventory(*readings))
-    task = asyncio.create_task(bench.carrier.run())
-    await bench.carrier.tell(PodsListed(frozenset({CHAT.uid})))
-    yield bench
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+from tests.unit.deviceplugin.support import CHAT, READING, Bench, decided, inventory, running
 
 
 async def test_a_pod_that_was_deleted_before_its_start_was_known_starts_nothing(tmp_path: Path) -> None:

@@ -1,22 +1,13 @@
 """When a start or a pod is over."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from arbiter.ids import GpuUuid, PodUid
 from arbiter.transitions import Ended, Exited, GrantState, GrantStatus
 from arbiter_deviceplugin.lifetimes import Lifetimes, Start, control_groups
 from arbiter_deviceplugin.processes import Alive
-from arbiter_kube.api.objects import (
-    ContainerState,
-    ContainerStateRunning,
-    ContainerStateTerminated,
-    ContainerStatus,
-    ObjectMeta,
-    Pod,
-    PodPhase,
-    PodStatus,
-)
+from arbiter_kube.api.objects import ObjectMeta, Pod, PodPhase
+from tests.unit.deviceplugin.builders import reported
 
 UID = PodUid("11111111-2222-3333-4444-555555555555")
 OLD, NEW = "a" * 64, "b" * 64
@@ -30,14 +21,7 @@ def lives(*containers: str) -> Alive:
 
 
 def pod(container: str, *, running: bool, began: float = 1000.0, phase: PodPhase = PodPhase.RUNNING) -> Pod:
-    at = datetime.fromtimestamp(began, UTC)
-    state = (
-        ContainerState(running=ContainerStateRunning(started_at=at))
-        if running
-        else ContainerState(terminated=ContainerStateTerminated(started_at=at))
-    )
-    status = ContainerStatus(name="main", container_id=f"containerd://{container}", state=state)
-    return Pod(metadata=ObjectMeta(uid=UID), status=PodStatus(phase=phase, container_statuses=(status,)))
+    return reported(ObjectMeta(uid=UID), container, running=running, began=began, phase=phase)
 
 
 def grant(*, gone: bool) -> GrantStatus:
@@ -153,9 +137,8 @@ def test_a_live_pod_without_processes_has_not_ended() -> None:
 
 def test_a_static_pod_whose_mirror_was_deleted_has_not_ended_while_its_processes_live() -> None:
     lifetimes, kubelets = Lifetimes(), PodUid("0" * 32)
-    mirror = pod(NEW, running=True)
     annotations: dict[str, str] = {"kubernetes.io/config.mirror": kubelets}
-    mirror = Pod(metadata=ObjectMeta(uid=UID, annotations=annotations), status=mirror.status)
+    mirror = reported(ObjectMeta(uid=UID, annotations=annotations), NEW, running=True)
     alive = Alive(frozenset({kubelets}), frozenset({NEW}))
     lifetimes.ended([grant(gone=False)], {UID: mirror}, alive)
 

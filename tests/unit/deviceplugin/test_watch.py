@@ -16,26 +16,23 @@ from arbiter_deviceplugin.clock import Clock
 from arbiter_deviceplugin.kubelet import Kubelet
 from arbiter_deviceplugin.pods import NodePods
 from arbiter_deviceplugin.watch import ProcessWatch
-from arbiter_kube.api.objects import (
-    ContainerState,
-    ContainerStateRunning,
-    ContainerStateTerminated,
-    ContainerStatus,
-    ObjectMeta,
-    Pod,
-    PodPhase,
-    PodStatus,
-)
+from arbiter_kube.api.objects import ObjectMeta
 from arbiter_kube.client import KubeClient
 from tests.support.patience import PATIENCE
-from tests.unit.deviceplugin.test_carrier import CHAT, Bench, running
+from tests.unit.deviceplugin.builders import reported
+from tests.unit.deviceplugin.support import CHAT, Bench, running
 
 A_MOMENT = 0.1
 
-MIRROR, LOCAL_UID = "kubernetes.io/config.mirror", "0" * 32
+LOCAL_UID = "0" * 32
+METADATA = ObjectMeta(
+    namespace=CHAT.namespace,
+    name=CHAT.name,
+    uid=CHAT.uid,
+    annotations={"kubernetes.io/config.mirror": LOCAL_UID},
+)
 
-FIRST, SECOND = "a" * 64, "b" * 64
-RUNS, ENDED = ContainerState(running=ContainerStateRunning()), ContainerState(terminated=ContainerStateTerminated())
+FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64
 
 
 class ThisProcess(Kubelet):
@@ -78,18 +75,12 @@ class Host:
         self._looked.set()
 
     def live(self, container: str) -> None:
+        """A process of the container is all that lives of the pod."""
         self._cgroup.write_text(_group(container))
 
-    def report(self, container: str, state: ContainerState) -> None:
-        status = ContainerStatus(name="main", container_id=f"containerd://{container}", state=state)
-        self._pods.apply(
-            Pod(
-                metadata=ObjectMeta(
-                    namespace=CHAT.namespace, name=CHAT.name, uid=CHAT.uid, annotations={MIRROR: LOCAL_UID}
-                ),
-                status=PodStatus(phase=PodPhase.RUNNING, container_statuses=(status,)),
-            )
-        )
+    def report(self, container: str, *, running: bool) -> None:
+        """What the API server says of the pod."""
+        self._pods.apply(reported(METADATA, container, running=running))
 
     async def hold_look(self) -> Callable[[str], Awaitable[None]]:
         """Begins a look; it sees a process of the container that what is returned is called with, and ends."""
@@ -122,13 +113,13 @@ async def test_a_former_container_that_is_seen_after_the_restart_is_not_taken_fo
         host, identified = Host(bench, tmp_path), bench.identified()
         await bench.carrier.start(identified)
         host.live(FIRST)
-        host.report(FIRST, RUNS)
+        host.report(FIRST, running=True)
         assert await host.state() is GrantState.STARTING
         await bench.carrier.start(identified)
         assert await host.state() is GrantState.STARTING
 
         host.live(SECOND)
-        host.report(FIRST, ENDED)
+        host.report(FIRST, running=False)
 
         assert await host.state() is GrantState.STARTING
 
@@ -138,16 +129,16 @@ async def test_a_container_that_starts_during_a_look_is_known_as_the_newer_start
         host, identified = Host(bench, tmp_path), bench.identified()
         await bench.carrier.start(identified)
         host.live(FIRST)
-        host.report(FIRST, RUNS)
+        host.report(FIRST, running=True)
         seen = await host.hold_look()
         await bench.carrier.start(identified)
-        host.report(SECOND, RUNS)
+        host.report(SECOND, running=True)
         await seen(SECOND)
         host.live(SECOND)
         assert await host.state() is GrantState.STARTING
 
-        host.live("c" * 64)
-        host.report(SECOND, ENDED)
+        host.live(THIRD)
+        host.report(SECOND, running=False)
 
         assert await host.state() is GrantState.DOWN
 
@@ -161,7 +152,7 @@ async def test_a_process_that_outlives_its_pod_for_long_is_looked_at_calmly(
         host = Host(bench, tmp_path)
         await bench.carrier.start(bench.identified())
         host.live(FIRST)
-        host.report(FIRST, RUNS)
+        host.report(FIRST, running=True)
         await bench.carrier.tell(PodVanished(CHAT.uid))
         watching = asyncio.create_task(host.watch.run())
         while host.looks < 4:
