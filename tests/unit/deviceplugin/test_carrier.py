@@ -86,11 +86,11 @@ class HangingDisk(Disk):
         self.answers.set()
 
     def save_record(self, record: Record) -> None:
-        self.answers.wait()
+        assert self.answers.wait(PATIENCE)
         super().save_record(record)
 
     def delete_record(self, uid: PodUid) -> None:
-        self.answers.wait()
+        assert self.answers.wait(PATIENCE)
         super().delete_record(uid)
 
 

@@ -124,6 +124,24 @@ async def test_a_former_container_that_is_seen_after_the_restart_is_not_taken_fo
         assert await host.state() is GrantState.STARTING
 
 
+async def test_a_former_container_that_a_look_finds_during_the_restart_is_not_taken_for_the_new_one(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as bench:
+        host, identified = Host(bench, tmp_path), bench.identified()
+        await bench.carrier.start(identified)
+        host.live(FIRST)
+        host.report(FIRST, running=True)
+        seen = await host.hold_look()
+        await bench.carrier.start(identified)
+        await seen(FIRST)
+
+        host.live(SECOND)
+        host.report(FIRST, running=False)
+
+        assert await host.state() is GrantState.STARTING
+
+
 async def test_a_container_that_starts_during_a_look_is_known_as_the_newer_starts(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
         host, identified = Host(bench, tmp_path), bench.identified()

@@ -26,7 +26,7 @@ async def test_an_answer_that_is_there_when_a_loop_that_stood_still_goes_on_coun
     call = asyncio.create_task(worker.run(lambda: "an answer"))
     next_ = asyncio.create_task(worker.run(has_answered.set))
     await asyncio.sleep(0)
-    has_answered.wait()
+    assert has_answered.wait(PATIENCE)
 
     time.sleep(2 * LIMIT)  # noqa: ASYNC251 - a machine that has no time for the loop
 
