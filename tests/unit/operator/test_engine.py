@@ -1,36 +1,30 @@
+"""The engine at work beside an API server that is slow, fails, or answers at once."""
+
 import asyncio
-import itertools
-import json
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, cast
+from typing import Any
 
-import msgspec
-
-from arbiter.ids import GpuUuid
 from arbiter.units import GIB
-from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import Unreachable, codec
-from arbiter_kube.client.events import EventRecorder, Notice
+from arbiter_kube.client import Unreachable
 from arbiter_operator.cluster import Cluster
-from arbiter_operator.engine import TARGETS_AT_ONCE, Engine
-from arbiter_operator.writer import Writer
+from arbiter_operator.engine import TARGETS_AT_ONCE
 from tests.support import virtual_time
+from tests.unit.operator import support
 from tests.unit.operator.builders import gpu_pod, report
 
 HOUR = 3600.0
 
 
-class Api:
-    """Takes writes of pods, one at a time where asked; what it wrote is in the cluster at once."""
+class Api(support.Api):
+    """Takes writes of pods, on some nodes after a while or never."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._versions = itertools.count(1000)
+        super().__init__(cluster)
         self.told: list[tuple[str, str]] = []
         """Every pod that was written, and its quality."""
         self.answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -39,42 +33,21 @@ class Api:
         self.under_way: list[str] = []
         self.evicted: list[str] = []
 
-    def apply(self, name: str, *, node: str, **more: Any) -> None:
+    def apply(self, name: str, *, node: str) -> None:
         """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
-        seen = gpu_pod(name, node=node, allocation=None, gpus=(GpuUuid("GPU-0"),), **more)
-        body = {
-            "metadata": {
-                "name": name,
-                "namespace": seen.namespace,
-                "uid": seen.uid,
-                "resourceVersion": str(next(self._versions)),
-                "annotations": {a.GPUS: "GPU-0", a.DEMAND: a.encode_demand(seen.frozen)},
-            },
-            "spec": {
-                "nodeName": node,
-                "containers": [{"name": "main", "resources": {"limits": {VRAM_RESOURCE: str(seen.slices)}}}],
-            },
-        }
-        self._cluster.pod_applied(codec.decode(json.dumps(body).encode(), Pod))
-
-    def end(self, name: str) -> None:
-        """The pod is gone."""
-        known = self._cluster.pod(gpu_pod(name).uid)
-        assert known is not None
-        self._cluster.pod_deleted(known.raw)
+        self.show(gpu_pod(name, node=node, allocation=None))
 
     def forget(self, node: str) -> None:
         """The node's GPUs are gone."""
-        self._cluster.report_deleted(GpuNode.model_validate({"metadata": {"name": node}}))
+        self.cluster.report_deleted(GpuNode.model_validate({"metadata": {"name": node}}))
 
-    def report(self, node: str, *, gib: int = 12, healthy: bool = True) -> None:
-        """What the node's agent says."""
-        status = report(usable=(gib * GIB,)).model_dump(by_alias=True)
-        status["gpus"][0]["healthy"] = healthy
-        self._cluster.report_applied(GpuNode.model_validate({"metadata": {"name": node}, "status": status}))
+    def has(self, node: str, *, gib: int = 12, healthy: bool = True) -> None:
+        """What the node's agent says of its GPU."""
+        said = report(usable=(gib * GIB,))
+        (gpu,) = said.gpus
+        self.report(node, said.model_copy(update={"gpus": [gpu.model_copy(update={"healthy": healthy})]}))
 
     async def annotate(self, pod: GpuPod, annotations: Mapping[str, str]) -> Pod:
-        """As the writer does."""
         node = str(pod.node)
         if node in self.failing:
             raise Unreachable("no answer")
@@ -85,13 +58,7 @@ class Api:
         finally:
             self.under_way.remove(pod.name)
         self.told.append((pod.name, annotations[a.QUALITY_TARGET]))
-        known = self._cluster.pod(pod.uid)
-        assert known is not None
-        before = known.raw.metadata
-        after = msgspec.structs.replace(
-            before, annotations={**before.annotations, **annotations}, resource_version=str(next(self._versions))
-        )
-        return msgspec.structs.replace(known.raw, metadata=after)
+        return await super().annotate(pod, annotations)
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
@@ -100,41 +67,15 @@ class Api:
         return True
 
 
-class Told:
-    """Reason and sentence of every event."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str]] = []
-
-    def record(self, notice: Notice) -> None:
-        """Keeps it."""
-        self.events.append((notice.reason, notice.message))
-
-
-class Scene:
+class Scene(support.Replica):
     """A cluster of which two nodes report a GPU, and an engine at work."""
 
     def __init__(self) -> None:
         self.time_of_day = 100 * HOUR
-        self.cluster = Cluster(unit=GIB)
-        self.api = Api(self.cluster)
-        self.told = Told()
+        self.api = Api(Cluster(unit=GIB))
         for node in ("one", "other"):
-            self.api.report(node)
-        self.engine = Engine(
-            self.cluster,
-            writer=cast("Writer", self.api),
-            recorder=cast("EventRecorder", self.told),
-            clock=lambda: self.time_of_day,
-        )
-
-    def lead(self) -> "asyncio.Task[None]":
-        return asyncio.create_task(self.engine.run())
-
-    async def passes(self, seconds: float) -> None:
-        """The engine is told that something changed, and given time."""
-        self.engine.wake()
-        await asyncio.sleep(seconds)
+            self.api.has(node)
+        super().__init__(self.api, clock=lambda: self.time_of_day)
 
 
 def scene(story: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
@@ -169,7 +110,7 @@ def test_a_later_change_of_a_node_is_written_once_the_first_ended_and_the_last_s
         await at.passes(1)
         at.api.apply("second", node="one")
         await at.passes(1)
-        at.api.report("one", gib=24)
+        at.api.has("one", gib=24)
         await at.passes(1)
         assert (at.api.under_way, at.api.told) == (["first"], [])
         at.api.answers["one"].set()
@@ -182,13 +123,13 @@ def test_a_later_change_of_a_node_is_written_once_the_first_ended_and_the_last_s
 def test_what_was_not_sent_yet_follows_from_the_state_by_then() -> None:
     async def story(at: Scene) -> None:
         at.api.hanging.add("one")
-        at.api.report("one", gib=240)
+        at.api.has("one", gib=240)
         names = [f"pod-{number:02}" for number in range(TARGETS_AT_ONCE + 4)]
         for name in names:
             at.api.apply(name, node="one")
         await at.passes(1)
         assert at.api.under_way == names[:TARGETS_AT_ONCE]
-        at.api.report("one", gib=96)
+        at.api.has("one", gib=96)
         await at.passes(1)
         at.api.answers["one"].set()
         await at.passes(1)
@@ -258,13 +199,13 @@ def test_who_leads_again_gives_everybody_their_time_anew() -> None:
         at = Scene()
         leading = at.lead()
         at.api.apply("chat", node="one")
-        at.api.report("one", healthy=False)
+        at.api.has("one", healthy=False)
         await at.passes(50)
         leading.cancel()
 
-        at.api.report("one")
+        at.api.has("one")
         await at.passes(HOUR)
-        at.api.report("one", healthy=False)
+        at.api.has("one", healthy=False)
         leading = at.lead()
         await at.passes(50)
         assert at.api.evicted == [], "the GPU was well for an hour, and has been lost for less than a minute"
@@ -283,7 +224,7 @@ def test_who_comes_and_goes_all_the_time_is_told_of_once_a_minute() -> None:
         for _ in range(10):
             at.api.apply("other", node="one")
             await at.passes(1)
-            at.api.end("other")
+            at.api.end(gpu_pod("other"))
             await at.passes(1)
         assert [reason for reason, _ in at.told.events] == ["QualityReduced", "QualityRestored"]
         before = at.told.events[:1]

@@ -13,6 +13,7 @@ from arbiter_operator.node import NodeState
 from arbiter_operator.writer import Writer
 from tests.support import virtual_time
 from tests.unit.operator.builders import demand, gpu_pod, node, on_node
+from tests.unit.operator.support import Told
 
 LOW = demand(priority="Low")
 SLOW_ANSWER = 0.2
@@ -34,11 +35,6 @@ class Api:
         return True
 
 
-class Silence:
-    def record(self, notice: object) -> None:
-        """Forgets it."""
-
-
 def shrunk() -> NodeState:
     """A GPU of 8 GiB on which three have their floors, the youngest first to go, while a more important one waits."""
     pods = [gpu_pod(f"low-{age}", of=LOW, allocation=None, bound_at=-age) for age in (1, 2)]
@@ -52,7 +48,7 @@ def looks(api: Api, *, seconds: float) -> None:
         clock = asyncio.get_running_loop().time
         evictor = Evictor(
             writer=cast("Writer", api),
-            recorder=cast("EventRecorder", Silence()),
+            recorder=cast("EventRecorder", Told()),
             allocation_of=lambda _: None,
             clock=clock,
         )
