@@ -5,11 +5,14 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantOnNode
 from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import Unreachable
+from arbiter_operator import queue
 from arbiter_operator.cluster import Cluster
 from tests.support import virtual_time
 from tests.unit.operator import support
@@ -19,6 +22,12 @@ POSTERS = ObjectKey("team-a", "posters")
 VICTIM = gpu_pod("poster-0", of=demand(priority="Background", full=8 * GIB, floor=8 * GIB), allocation="posters")
 WAITING = gpu_pod("big", of=demand(floor=8 * GIB), node=None, allocation=None)
 MESSAGE = "poster-0 was evicted for team-a/big (High), which needs 8Gi on gpu-1/0"
+
+
+@pytest.fixture(autouse=True)
+def restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a look at the queue takes here is the machine's affair, and no time that passes in a scene."""
+    monkeypatch.setattr(queue, "REST", 0)
 
 
 class Api(support.Api):
@@ -52,9 +61,9 @@ class Scene(support.Replica):
         self.api.show(VICTIM)
         self.api.show(WAITING, conditions=(Condition(type="PodScheduled", status="False"),))
 
-    def holds(self, *grants: GrantOnNode) -> None:
+    def holds(self, *grants: GrantOnNode, usable: int = 12 * GIB) -> None:
         """What the node's agent says."""
-        self.api.report("gpu-1", report(*grants))
+        self.api.report("gpu-1", report(*grants, usable=(usable,)))
 
     def victim_leaves(self) -> None:
         """The watch shows it."""
@@ -93,8 +102,8 @@ def test_an_eviction_that_came_to_nothing_is_made_up_for_while_room_is_kept() ->
 
 def test_nobody_else_leaves_while_the_bytes_of_one_that_left_are_still_held() -> None:
     async def story(at: Scene) -> None:
-        other = gpu_pod("other", of=demand(priority="Background", full=4 * GIB, floor=4 * GIB), allocation=None)
-        at.holds(on_node(VICTIM, 8192), on_node(other, 4096))
+        other = gpu_pod("other", of=demand(priority="Low", full=8 * GIB, floor=8 * GIB), allocation=None)
+        at.holds(on_node(VICTIM, 8192), on_node(other, 8192), usable=16 * GIB)
         at.api.show(other)
         await at.passes(1)
         assert at.api.asked == ["poster-0"]
