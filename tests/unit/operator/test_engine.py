@@ -7,6 +7,7 @@ from typing import Any
 
 from arbiter.units import GIB
 from arbiter_kube.api import annotations as a
+from arbiter_kube.api import pods
 from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.pods import GpuPod
@@ -15,7 +16,7 @@ from arbiter_operator.cluster import Cluster
 from arbiter_operator.engine import TARGETS_AT_ONCE
 from tests.support import virtual_time
 from tests.unit.operator import support
-from tests.unit.operator.builders import gpu_pod, report
+from tests.unit.operator.builders import allocation, gpu_pod, report
 
 HOUR = 3600.0
 
@@ -26,16 +27,18 @@ class Api(support.Api):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self.told: list[tuple[str, str]] = []
-        """Every pod that was written, and its quality."""
+        """Every pod that was written a target, and its quality."""
+        self.written: list[GpuPod] = []
+        """Every pod as a write left it."""
         self.answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.hanging: set[str] = set()
         self.failing: set[str] = set()
         self.under_way: list[str] = []
         self.evicted: list[str] = []
 
-    def apply(self, name: str, *, node: str) -> None:
+    def apply(self, name: str, *, node: str, allocation: str | None = None) -> None:
         """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
-        self.show(gpu_pod(name, node=node, allocation=None))
+        self.show(gpu_pod(name, node=node, allocation=allocation))
 
     def forget(self, node: str) -> None:
         """The node's GPUs are gone."""
@@ -57,8 +60,13 @@ class Api(support.Api):
                 await self.answers[node].wait()
         finally:
             self.under_way.remove(pod.name)
-        self.told.append((pod.name, annotations[a.QUALITY_TARGET]))
-        return await super().annotate(pod, annotations)
+        if a.QUALITY_TARGET in annotations:
+            self.told.append((pod.name, annotations[a.QUALITY_TARGET]))
+        after = await super().annotate(pod, annotations)
+        seen = pods.gpu_pod(after, unit=GIB)
+        assert seen is not None
+        self.written.append(seen)
+        return after
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
@@ -136,6 +144,30 @@ def test_what_was_not_sent_yet_follows_from_the_state_by_then() -> None:
         later = names[TARGETS_AT_ONCE:]
         assert [told for told in at.api.told if told[0] in later] == [(name, "0.600") for name in later]
         assert dict(at.api.told) == dict.fromkeys(names, "0.600")
+
+    scene(story)
+
+
+def test_no_target_is_written_after_a_demand_that_it_was_not_decided_from() -> None:
+    async def story(at: Scene) -> None:
+        at.cluster.allocation_applied(allocation("chat"))
+        at.api.apply("chat", node="one", allocation="chat")
+        at.api.apply("other", node="one")
+        await at.passes(1)
+        at.api.hanging.add("one")
+        at.cluster.allocation_applied(allocation("chat", generation=2, vram={"full": "8Gi", "floor": "4Gi"}))
+        await at.passes(1)
+        assert at.api.under_way == ["chat"], "its new demand"
+        at.api.end(gpu_pod("other"))
+        await at.passes(1)
+        at.api.answers["one"].set()
+        await at.passes(1)
+        chat = [pod for pod in at.api.written if pod.name == "chat"]
+        assert [(pod.demand.full // GIB, pod.grant and pod.grant.vram // GIB) for pod in chat] == [
+            (10, 6),
+            (8, 6),
+            (8, 8),
+        ]
 
     scene(story)
 
