@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -12,8 +13,9 @@ from arbiter.units import GIB
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.client import KubeClient
 from arbiter_kube.client.credentials import BearerToken, Credentials
+from arbiter_operator import feed as feeds
 from arbiter_operator.cluster import Cluster
-from arbiter_operator.feed import RELIST_INTERVAL, Feed
+from arbiter_operator.feed import Feed
 from tests.support.patience import PATIENCE
 from tests.unit.operator.builders import allocation
 
@@ -40,9 +42,11 @@ async def fed(cluster: Cluster, *, allocations: list[dict[str, Any]]) -> AsyncIt
             woken = asyncio.Event()
             feed = Feed(client, cluster, wake=woken.set)
             running = asyncio.create_task(feed.run())
-            yield feed, woken
-            running.cancel()
-            await asyncio.wait([running])
+            try:
+                yield feed, woken
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
 
 
 async def test_one_object_that_nobody_can_read_hides_no_other_and_keeps_its_last_readable_form() -> None:
@@ -58,10 +62,13 @@ async def test_one_object_that_nobody_can_read_hides_no_other_and_keeps_its_last
     }
 
 
-async def test_what_vanished_before_the_watch_began_anew_is_gone_soon() -> None:
+async def test_what_vanished_before_the_watch_began_anew_is_gone_long_before_the_next_list_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "RELIST_INTERVAL", 10 * PATIENCE)
     cluster, chat = Cluster(unit=GIB), allocation().model_dump(mode="json", by_alias=True, exclude_none=True)
     stored = [chat]
-    async with fed(cluster, allocations=stored) as (feed, woken), asyncio.timeout(RELIST_INTERVAL / 2):
+    async with fed(cluster, allocations=stored) as (feed, woken), asyncio.timeout(PATIENCE):
         await woken.wait()
         assert [*cluster.allocations] == [ObjectKey("team-a", "chat")]
         stored.clear()

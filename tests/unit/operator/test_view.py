@@ -1,3 +1,5 @@
+"""What is said of pods on nodes of which little is known."""
+
 from datetime import UTC, datetime
 
 import pytest
