@@ -31,12 +31,9 @@ from arbiter_operator.evictor import Evictor
 from arbiter_operator.history import History
 from arbiter_operator.metrics import QUALITY_CHANGES
 from arbiter_operator.node import NodeState
-from arbiter_operator.notices import (
-    condition_notices,
-    found_notices,
-    target_notices,
-)
+from arbiter_operator.notices import condition_notices, found_notices, target_notices
 from arbiter_operator.placeable import Prospect, Prospects
+from arbiter_operator.protected import Protected
 from arbiter_operator.queue import Queue
 from arbiter_operator.rooms import Rooms
 from arbiter_operator.status import allocation_status, policy_status
@@ -90,11 +87,24 @@ class Engine:
         self._before: dict[NodeName, NodeState] = {}
         self._prices: dict[NodeName, Mapping[GpuUuid, GpuPrice]] = {}
         self._rooms = Rooms(unit=cluster.unit)
+        self._protected = Protected()
         self._queue = Queue(
-            cluster, writer=writer, recorder=recorder, history=self._history, rooms=self._rooms, clock=clock
+            cluster,
+            writer=writer,
+            recorder=recorder,
+            history=self._history,
+            rooms=self._rooms,
+            protected=self._protected,
+            clock=clock,
         )
         self._prospects = Prospects()
-        self._evictor = Evictor(writer=writer, recorder=recorder, allocation_of=self._allocation_of, clock=clock)
+        self._evictor = Evictor(
+            writer=writer,
+            recorder=recorder,
+            protected=self._protected,
+            allocation_of=self._allocation_of,
+            clock=clock,
+        )
         self._status_after: dict[ObjectKey, float] = {}
         self._writes: WeakValueDictionary[PodUid, asyncio.Lock] = WeakValueDictionary()
 
@@ -361,6 +371,7 @@ class Engine:
         self._prices.clear()
         self._status_after.clear()
         self._queue.preempted.clear()
+        self._protected.forget_everything()
         self._evictor.forget_everything()
 
     def _forget_gone(self) -> None:

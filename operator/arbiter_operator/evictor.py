@@ -1,4 +1,4 @@
-"""Carries evictions out: remembers since when GPUs and pods are in trouble, and whom a PodDisruptionBudget protects.
+"""Carries evictions out, and remembers since when GPUs and pods are in trouble.
 
 Decisions are in `evictions`. What is remembered is only ever too short: a restart gives everybody their time anew.
 """
@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from arbiter.ids import NodeName, PodUid
+from arbiter.ids import NodeName
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import KubeError, TooManyRequests
@@ -17,6 +17,7 @@ from arbiter_operator.evictions import Eviction, Found, evictions, next_at, trou
 from arbiter_operator.metrics import EVICTIONS
 from arbiter_operator.node import NodeState
 from arbiter_operator.notices import evicted_notices
+from arbiter_operator.protected import Protected
 from arbiter_operator.writer import Writer
 
 AGAIN_AFTER = 10.0
@@ -24,9 +25,6 @@ AGAIN_AFTER = 10.0
 
 NEXT_AFTER = 1.0
 """Seconds until others go in the place of one that may not: by then the watch has shown who is leaving."""
-
-SPARED_FOR = 60.0
-"""Seconds after which a pod that a PodDisruptionBudget protected may be asked for again, if others did not suffice."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,15 +37,16 @@ class Evictor:
         *,
         writer: Writer,
         recorder: EventRecorder,
+        protected: Protected,
         allocation_of: Callable[[GpuPod], GpuAllocation | None],
         clock: Callable[[], float],
     ) -> None:
         self._writer = writer
         self._recorder = recorder
+        self._protected = protected
         self._allocation_of = allocation_of
         self._clock = clock
         self._since: dict[NodeName, dict[Found, float]] = {}
-        self._spared: dict[PodUid, float] = {}
 
     async def look(self, state: NodeState) -> float | None:
         """Evicts whom the node's GPUs can keep no longer; after how many seconds to look again if nothing happens."""
@@ -56,12 +55,12 @@ class Evictor:
         begun = self._since[state.name] = {each: before.get(each, steady) for each in troubles(state, now=now)}
         # Deletions are told in the time of day; how long a trouble has lasted does not change when that is set.
         since = {each: now - (steady - at) for each, at in begun.items()}
-        self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
-        due = evictions(state, now=now, since=since, spared=self._spared.keys())
-        protected = await asyncio.gather(*(self._evict(eviction) for eviction in due))
+        due = evictions(state, now=now, since=since, spared=self._protected.at(steady))
+        refused = await asyncio.gather(*(self._evict(eviction) for eviction in due))
         later = next_at(state, since=since)
-        again = NEXT_AFTER if any(protected) else AGAIN_AFTER
-        retry = now + again if due or any(pod.uid in self._spared for pod in state.pods) else None
+        again = NEXT_AFTER if any(refused) else AGAIN_AFTER
+        spared = self._protected.at(steady)
+        retry = now + again if due or any(pod.uid in spared for pod in state.pods) else None
         delays = [moment - now for moment in (later, retry) if moment is not None and moment > now]
         return min(delays, default=None)
 
@@ -72,7 +71,6 @@ class Evictor:
     def forget_everything(self) -> None:
         """Nobody looked for a while: what was in trouble may have been well meanwhile."""
         self._since.clear()
-        self._spared.clear()
 
     async def _evict(self, eviction: Eviction) -> bool:
         """Evicts the pod; whether it stays since a PodDisruptionBudget protects it."""
@@ -82,7 +80,7 @@ class Evictor:
                 self._tell(eviction)
         except TooManyRequests as error:
             _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
-            self._spared[pod.uid] = steady_time() + SPARED_FOR
+            self._protected.note(pod.uid, now=steady_time())
             return True
         except KubeError as error:
             _log.warning("pod not evicted pod=%s reason=%s error=%s", pod.key, eviction.cause, error)

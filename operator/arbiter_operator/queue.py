@@ -31,6 +31,7 @@ from arbiter_operator.notices import (
 )
 from arbiter_operator.places import Queued, is_nominated, queued
 from arbiter_operator.preemption import Preemption, fits_soon, preemption
+from arbiter_operator.protected import Protected
 from arbiter_operator.rooms import Rooms
 from arbiter_operator.waiting import WAKE_INTERVAL, Waiting
 from arbiter_operator.writer import Writer
@@ -40,9 +41,6 @@ NOMINATED_FOR = timedelta(minutes=5)
 
 SETTLING = timedelta(seconds=30)
 """How long after that nobody else leaves for it: the watch may be late to show who goes."""
-
-SPARED_FOR = 30.0
-"""Seconds after which a pod that a PodDisruptionBudget protected may be asked for again."""
 
 SLOWEST_WAKE = 60.0
 
@@ -76,6 +74,7 @@ class Queue:
         recorder: EventRecorder,
         history: History,
         rooms: Rooms,
+        protected: Protected,
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
@@ -91,8 +90,8 @@ class Queue:
         self.preempted: dict[ObjectKey, Preempted] = {}
         """Allocations of whose pods one was evicted, and for whom, until their status says so."""
         self._wakes: dict[PodUid, int] = {}
-        self._spared: dict[PodUid, float] = {}
         self._rooms = rooms
+        self._protected = protected
 
     async def reconcile(self) -> None:
         """Looks at everybody who waits, unless it has looked just now: then it says when to come again."""
@@ -100,8 +99,6 @@ class Queue:
         if begun < self._rests_until:
             self.next_at = now + self._rests_until - begun
             return
-        steady = steady_time()
-        self._spared = {uid: until for uid, until in self._spared.items() if until > steady}
         seen = [*queued(self._cluster, self._rooms, now)]
         ended = time.monotonic()
         self._rests_until = ended + REST * (ended - begun)
@@ -154,7 +151,7 @@ class Queue:
             pod = one.wait.pod
             if _is_helped(one, now):
                 continue
-            plan = preemption(pod, one.wanted, one.places, spared=self._spared.keys())
+            plan = preemption(pod, one.wanted, one.places, spared=self._protected.at(steady_time()))
             if plan is not None and await self._preempt(pod, plan, now):
                 return
 
@@ -180,7 +177,7 @@ class Queue:
             await self._writer.evict(victim, dry_run=True)
         except TooManyRequests as error:
             _log.info("pod protected from eviction pod=%s error=%s", victim.key, error)
-            self._spared[victim.uid] = steady_time() + SPARED_FOR
+            self._protected.note(victim.uid, now=steady_time())
             return False
         return True
 

@@ -10,6 +10,7 @@ from arbiter_kube.client import TooManyRequests
 from arbiter_kube.client.events import EventRecorder
 from arbiter_operator.evictor import Evictor
 from arbiter_operator.node import NodeState
+from arbiter_operator.protected import PROTECTED_FOR, Protected
 from arbiter_operator.writer import Writer
 from tests.support import virtual_time
 from tests.unit.operator.builders import demand, gpu_pod, node, on_node
@@ -49,6 +50,7 @@ def looks(api: Api, *, seconds: float) -> None:
         evictor = Evictor(
             writer=cast("Writer", api),
             recorder=cast("EventRecorder", Told()),
+            protected=Protected(),
             allocation_of=lambda _: None,
             clock=clock,
         )
@@ -68,7 +70,7 @@ def test_the_next_one_goes_in_the_place_of_one_that_is_protected_and_a_while_lat
     first, second = (at for _, at in api.asked[:2])
     assert grace <= first <= second <= first + 2
     again = min(at for name, at in api.asked if name == "low-1" and at > first)
-    assert again >= first + 60
+    assert again >= first + PROTECTED_FOR
 
 
 def test_where_all_are_protected_the_one_that_waits_goes_itself() -> None:
