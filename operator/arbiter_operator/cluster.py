@@ -124,6 +124,7 @@ class Cluster:
     def node_deleted(self, node: Node) -> None:
         """A node is gone."""
         self._nodes.pop(node.name, None)
+        self.mark_policies()
         self._node_changed(node.name)
 
     def report_applied(self, report: GpuNode) -> None:

@@ -182,6 +182,19 @@ def test_what_is_told_of_a_former_node_of_the_name_counts_for_nothing() -> None:
     assert cluster.node_state(NodeName("gpu-1")) is not None
 
 
+def test_a_node_that_goes_takes_its_policy_along_though_its_agents_word_is_still_there() -> None:
+    cluster = filled()
+    selecting = policy("pool", nodeSelector={"pool": "a"})
+    cluster.policy_applied(selecting)
+    cluster.node_applied(ready_node(pool="a"))
+    assert cluster.reach_of(selecting) == Reach(selected=1, in_force=1)
+    cluster.changed_policies = False
+
+    cluster.node_deleted(ready_node())
+    assert cluster.changed_policies
+    assert cluster.reach_of(selecting) == Reach(selected=0, in_force=0)
+
+
 def test_what_a_list_does_not_name_is_gone() -> None:
     cluster = filled()
     cluster.allocations_listed([allocation("chat"), allocation("old")], before=set())
