@@ -60,6 +60,8 @@ class Cluster:
         self.changed_nodes: set[NodeName] = set()
         self.changed_allocations: set[ObjectKey] = set()
         self.changed_policies = False
+        self.node_changes = 0
+        """How often a node has become another; it only rises."""
         self.allocations: dict[ObjectKey, GpuAllocation] = {}
         self.policies: dict[str, QualityPolicy] = {}
         self._told: dict[NodeName, GpuNode] = {}
@@ -308,6 +310,7 @@ class Cluster:
     def _node_changed(self, name: NodeName) -> None:
         """A node and, since their sentences name neighbours, the allocations of everybody there."""
         self._states.pop(name, None)
+        self.node_changes += 1
         self.changed_nodes.add(name)
         keys = (allocation_key(self._pods[uid].seen) for uid in self._on_node.get(name, ()))
         self.changed_allocations.update(key for key in keys if key is not None)

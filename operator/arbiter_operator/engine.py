@@ -98,6 +98,7 @@ class Engine:
             clock=clock,
         )
         self._prospects = Prospects()
+        self._prospects_after = -1
         self._evictor = Evictor(
             writer=writer,
             recorder=recorder,
@@ -300,14 +301,16 @@ class Engine:
             demand = resolved(allocation, defaults=self._cluster.demand_defaults)
         except InvalidDemandError:
             return None
-        nodes = self._cluster.nodes_with_gpus()
-        self._prospects.update(
-            {
-                node.name: (state, self._rooms.of(state))
-                for node, state in nodes
-                if node.is_ready and not node.spec.unschedulable
-            }
-        )
+        # All nodes are asked at once, for of such allocations there may be as many.
+        if self._prospects_after != self._cluster.node_changes:
+            self._prospects_after = self._cluster.node_changes
+            self._prospects.update(
+                {
+                    node.name: (state, self._rooms.of(state))
+                    for node, state in self._cluster.nodes_with_gpus()
+                    if node.is_ready and not node.spec.unschedulable
+                }
+            )
         return self._prospects.of(demand)
 
     async def _write_allocation_status(
