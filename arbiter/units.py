@@ -22,7 +22,7 @@ _SUFFIXES: dict[str, int | Fraction] = {
 _QUANTITY = re.compile(
     r"(?P<number>\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE](?P<exponent>[+-]?\d{1,2})|(?P<suffix>[A-Za-z]*))", re.ASCII
 )
-_LARGEST = (1 << 63) - 1
+_TOO_LARGE = 1 << 62
 
 
 class QuantityError(ValueError):
@@ -33,10 +33,10 @@ def parse_bytes(text: str | int) -> int:
     """Bytes from a Kubernetes quantity such as ``10Gi``, ``1843Mi``, ``500M`` or ``1e9``; parts of a byte round down.
 
     Raises:
-        QuantityError: the text is no quantity, or larger than 2**63 - 1 bytes.
+        QuantityError: the text is no quantity, or 4Ei bytes or more, which the CRDs refuse as well.
     """
     size = int(parse_quantity(text))
-    if size > _LARGEST:
+    if size >= _TOO_LARGE:
         raise QuantityError(f'"{text}" is larger than any memory; write a size such as 10Gi')
     return size
 

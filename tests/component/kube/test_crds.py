@@ -118,7 +118,7 @@ async def test_nonsense_is_refused_with_a_sentence(
         )
 
 
-UNREADABLE = ("+10Gi", "1000000000n", "1000000000u", "8Ei", "1e30", "1e009", "1e-3", "500m", "0", "-1")
+UNREADABLE = ("+10Gi", "1000000000n", "1000000000u", "4Ei", "1e30", "1e009", "1e-3", "500m", "0", "-1")
 
 
 @pytest.mark.parametrize("size", UNREADABLE)
