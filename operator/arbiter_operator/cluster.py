@@ -245,6 +245,11 @@ class Cluster:
         """What the nodes' agents say, but nothing of former nodes."""
         return {name: report for name in self._told if (report := self._report(name)) is not None}
 
+    @property
+    def outdated(self) -> list[NodeName]:
+        """The names under which a former node's GpuNode is still there."""
+        return sorted(name for name in self._told if self._report(name) is None)
+
     def _report(self, name: NodeName) -> GpuNode | None:
         told, node = self._told.get(name), self._nodes.get(name)
         uid = ANY_NODE if node is None else NodeUid(node.metadata.uid)

@@ -23,15 +23,18 @@ _GPU_OPERATOR = "nvidia.com/gpu.deploy.device-plugin=false"
 _PRESENT = "nvidia.com/gpu.present=true"
 """By which the chart's agents know nodes with GPUs."""
 
+_LEFT = "the node is gone, its GpuNode is left"
+
 
 def check_agents(facts: Facts) -> Check:
     """Whether every node with GPUs offers them."""
     if isinstance(facts.snapshot, Unread):
         return skipped("agents", "agents", facts.snapshot)
     snapshot = facts.snapshot
-    nodes = {node.name: node for node in snapshot.nodes}
-    reports = snapshot.cluster.reports
-    if not reports:
+    reports, outdated = snapshot.cluster.reports, snapshot.cluster.outdated
+    nodes = {node.name: node for node in snapshot.nodes if node.name not in outdated}
+    count = len(reports) + len(outdated)
+    if not count:
         return Check(
             name="agents",
             verdict=Verdict.FAIL,
@@ -41,8 +44,9 @@ def check_agents(facts: Facts) -> Check:
                 f"where there is none: kubectl label node NODE {_PRESENT}   (or set devicePlugin.nodeSelector)",
             ),
         )
-    silent = {name: why for name, report in sorted(reports.items()) if (why := _silence(nodes.get(name), report))}
-    text = f"agents {len(reports) - len(silent)}/{len(reports)}"
+    silent = dict.fromkeys(outdated, _LEFT)
+    silent |= {name: why for name, report in sorted(reports.items()) if (why := _silence(nodes.get(name), report))}
+    text = f"agents {count - len(silent)}/{count}"
     if not silent:
         return Check(name="agents", verdict=Verdict.OK, text=text)
     return Check(
@@ -67,7 +71,7 @@ def _mend_silence(name: NodeName, nodes: Mapping[NodeName, Node], namespace: str
 def _silence(node: Node | None, report: GpuNode) -> str:
     """Why a node's GPUs are not offered; empty where they are."""
     if node is None:
-        return "the node is gone, its GpuNode is left"
+        return _LEFT
     if not node.is_ready:
         return "the node is not Ready"
     if _units(node):

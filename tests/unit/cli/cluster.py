@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from arbiter.demand import DemandRequest, resolve
 from arbiter.units import GIB, MIB, parse_bytes, slices_for
 from arbiter.workload import MemoryPressure, Priority, Resize, WorkloadType
@@ -38,6 +40,7 @@ class Site:
         self._conditions: dict[str, list[dict[str, Any]]] = {}
         self._allocations: list[GpuAllocation] = []
         self._policies: list[QualityPolicy] = []
+        self._former: set[str] = set()
 
     def node(self, name: str = "gpu-1", *usable: str, ready: bool = True, **status: Any) -> "Site":
         """A node with one GPU of each of these sizes (12Gi); `status` has fields of the first GPU."""
@@ -160,6 +163,12 @@ class Site:
         )
         return self
 
+    def made_anew(self, node: str) -> "Site":
+        """A node of the same name has taken its place; what its agent said is still there."""
+        self._nodes = [_made_anew(one) if one.name == node else one for one in self._nodes]
+        self._former.add(node)
+        return self
+
     def resource(self, node: str, name: str, count: str) -> "Site":
         """What somebody offers on a node."""
         (known,) = [one for one in self._nodes if one.name == node]
@@ -189,7 +198,10 @@ class Site:
         reports = [
             GpuNode.model_validate(
                 {
-                    "metadata": {"name": name},
+                    "metadata": {
+                        "name": name,
+                        "ownerReferences": [{"kind": "Node", "uid": "first"}] if name in self._former else [],
+                    },
                     "status": {
                         "unit": GIB,
                         "agentVersion": "0.1.0",
@@ -263,6 +275,10 @@ def _grant(target: tuple[str, int], revision: int, reason: str) -> TargetGrant:
         mode="Adaptive",
         reason=reason,
     )
+
+
+def _made_anew(node: Node) -> Node:
+    return replace(node, metadata=replace(node.metadata, uid="second"))
 
 
 def _read(model: Any, body: dict[str, Any]) -> Any:

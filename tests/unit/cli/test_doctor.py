@@ -292,6 +292,11 @@ FAILURES: dict[str, tuple[Facts, str, str]] = {
         "      do: kubectl -n arbiter-system get pods -l app.kubernetes.io/component=device-plugin "
         "--field-selector spec.nodeName=gpu-2   (then its log; kubectl describe gpunode gpu-2 has what it reports)",
     ),
+    "a node made anew under its name": (
+        healthy(snapshot=demo().node("gpu-2").made_anew("gpu-2").snapshot()),
+        "agents",
+        "FAIL  agents 1/2\n      gpu-2: the node is gone, its GpuNode is left\n      do: kubectl delete gpunode gpu-2",
+    ),
     "agents of another version": (
         healthy(own_version="0.2.0"),
         "versions",
