@@ -104,29 +104,40 @@ def unheard_by_a_kubelet(now: Moment) -> Iterator[str]:
             yield f"{pod.name} was not seen by the kubelet of {pod.node} yet"
 
 
+def crowded(now: Moment) -> Iterator[str]:
+    """GPUs on which somebody waits for bytes that nobody gives back: somebody leaves after the policy's grace."""
+    for node in now.nodes.values():
+        grants = {grant.uid: grant for grant in node.grants}
+        members = _members(node, now)
+        waiting = [uid for uid in members if uid not in grants or grants[uid].granted is None]
+        for gpu, usable in node.usable.items():
+            kept = sum(max(one.demand.floor, one.held or 0) for one in members.values() if gpu in one.gpus)
+            names = [members[uid].name for uid in waiting if gpu in members[uid].gpus]
+            if names and kept > usable:
+                yield f"{', '.join(names)} cannot start: {kept} bytes stay on {gpu}, which has {usable}"
+
+
 def not_converged(now: Moment, *, prompt: Collection[str] = ()) -> Iterator[str]:
     """Everybody has the target that follows from who is there, and who can move has been told it.
 
     `prompt` names the pods whose engines are honest and quick: nobody may count them among those that do not move.
     """
-    live = {uid: pod for uid, pod in now.pods.items() if pod.phase not in ("Succeeded", "Failed")}
-    for pod in live.values():
+    for pod in _live(now):
         if pod.node is not None and not pod.gpus:
             yield f"{pod.name} is bound without GPUs"
     for node in now.nodes.values():
-        here = [pod for pod in live.values() if pod.node == node.name and pod.gpus]
-        yield from _unlike_the_equilibrium(node, here, now, prompt)
+        yield from _unlike_the_equilibrium(node, now, prompt)
 
 
-def _unlike_the_equilibrium(node: NodeSeen, pods: list[PodSeen], now: Moment, prompt: Collection[str]) -> Iterator[str]:
+def _unlike_the_equilibrium(node: NodeSeen, now: Moment, prompt: Collection[str]) -> Iterator[str]:
     rules = _rules_on(node.name, now)
     grants = {grant.uid: grant for grant in node.grants}
-    members = {pod.uid: _member(pod, grants.get(pod.uid), now, rules) for pod in pods}
+    members = _members(node, now)
     for grant in node.grants:
         if grant.uid not in members and grant.held:
             yield f"{node.name} says that {grant.uid}, which is gone, holds {grant.held} bytes"
     solved = equilibrium(node.usable, members.values(), rules)
-    for pod in pods:
+    for pod in _placed(node, now):
         known = grants.get(pod.uid)
         state = "unknown to its node" if known is None else known.state
         moves = not rules.sizes_once
@@ -147,6 +158,19 @@ def _alone(pod: PodSeen, members: Mapping[str, Member], node: NodeSeen, rules: R
     mine = members[pod.uid]
     moved = Member(uid=mine.uid, name=mine.name, demand=mine.demand, gpus=mine.gpus)
     return equilibrium(node.usable, [*(m for m in members.values() if m is not mine), moved], rules)[pod.uid]
+
+
+def _live(now: Moment) -> list[PodSeen]:
+    return [pod for pod in now.pods.values() if pod.phase not in ("Succeeded", "Failed")]
+
+
+def _placed(node: NodeSeen, now: Moment) -> list[PodSeen]:
+    return [pod for pod in _live(now) if pod.node == node.name and pod.gpus]
+
+
+def _members(node: NodeSeen, now: Moment) -> dict[str, Member]:
+    rules, grants = _rules_on(node.name, now), {grant.uid: grant for grant in node.grants}
+    return {pod.uid: _member(pod, grants.get(pod.uid), now, rules) for pod in _placed(node, now)}
 
 
 def _member(pod: PodSeen, grant: GrantSeen | None, now: Moment, rules: Rules) -> Member:

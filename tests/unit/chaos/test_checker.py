@@ -226,6 +226,34 @@ def test_what_has_converged_passes(now: Moment) -> None:
     assert [*checker.not_converged(now)] == []
 
 
+def still(held: int, *, of: int = 12 * GIB) -> Moment:
+    """Nobody may move; chat, whose floor is 4 GiB, has not started, and posters holds so many bytes."""
+    by_posters = grant("posters", held)
+    gated = grant("chat", 0, state="Gated", granted=None)
+    seen = replace(node(by_posters, gated), usable={"GPU-0": of})
+    fixed = {"default": PolicySeen(name="default", rules=Rules(mode="Fixed"))}
+    return moment(nodes={"gpu-1": seen}, policies=fixed)
+
+
+def test_who_waits_for_bytes_that_the_others_keep_is_told() -> None:
+    kept = 4 * GIB + 9 * GIB
+    assert [*checker.crowded(still(9 * GIB))] == [
+        f"chat cannot start: {kept} bytes stay on GPU-0, which has {12 * GIB}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(still(8 * GIB), id="there is room for the floor"),
+        pytest.param(replace(still(9 * GIB), policies={}), id="the other one will give bytes back"),
+        pytest.param(moment(), id="nobody waits"),
+    ],
+)
+def test_who_will_have_its_floor_is_not_told(now: Moment) -> None:
+    assert [*checker.crowded(now)] == []
+
+
 @pytest.mark.parametrize(
     ("seen", "sentence"),
     [
