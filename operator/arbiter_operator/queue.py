@@ -6,7 +6,6 @@ carried out.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -95,12 +94,12 @@ class Queue:
 
     async def reconcile(self) -> None:
         """Looks at everybody who waits, unless it has looked just now: then it says when to come again."""
-        before, now, begun = self.waits, self._clock(), time.monotonic()
+        before, now, begun = self.waits, self._clock(), steady_time()
         if begun < self._rests_until:
             self.next_at = now + self._rests_until - begun
             return
         seen = [*queued(self._cluster, self._rooms, now)]
-        ended = time.monotonic()
+        ended = steady_time()
         self._rests_until = ended + REST * (ended - begun)
         self.waits = {one.wait.pod.uid: (one.wait, one.shortage) for one in seen}
         for wait, short in self.waits.values():

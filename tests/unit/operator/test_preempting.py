@@ -5,14 +5,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantOnNode
 from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client import Unreachable
-from arbiter_operator import queue
 from arbiter_operator.cluster import Cluster
 from tests.support import virtual_time
 from tests.unit.operator import support
@@ -22,12 +19,6 @@ POSTERS = ObjectKey("team-a", "posters")
 VICTIM = gpu_pod("poster-0", of=demand(priority="Background", full=8 * GIB, floor=8 * GIB), allocation="posters")
 WAITING = gpu_pod("big", of=demand(floor=8 * GIB), node=None, allocation=None)
 MESSAGE = "poster-0 was evicted for team-a/big (High), which needs 8Gi on gpu-1/0"
-
-
-@pytest.fixture(autouse=True)
-def restless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a look at the queue takes here is the machine's affair, and no time that passes in a scene."""
-    monkeypatch.setattr(queue, "REST", 0)
 
 
 class Api(support.Api):
