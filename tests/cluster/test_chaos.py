@@ -10,6 +10,7 @@ a pod is made anew, as a controller would. And the kubelet waits for
 up to half a minute before it asks an API server again that was away: the time to converge begins when it has heard.
 """
 
+import math
 import os
 import random
 import time
@@ -75,6 +76,8 @@ class Chaos:
     devices: Devices = field(default_factory=Devices)
     happened: int = 0
     evicted: set[str] = field(default_factory=set)
+    is_crowded: bool = False
+    """Whether somebody waited for bytes that others keep at the last look."""
 
     def round(self, faults: tuple[Fault, Fault], chance: random.Random) -> None:
         """Changes while two faults happen, and then calm until everything has converged."""
@@ -94,18 +97,20 @@ class Chaos:
     def converge(self) -> None:
         """Returns once everybody has what follows from who is there."""
         self._wait("the kubelets follow", checker.unheard_by_a_kubelet, seconds=KUBELET_SECONDS)
-        in_vain = "nobody waits for bytes that others keep"
-        self._wait(in_vain, checker.crowded, seconds=GRACE_SECONDS + CONVERGED_SECONDS)
         began = time.monotonic()
         self._wait("all have converged", self._differences, seconds=CONVERGED_SECONDS)
         print(f"converged after {time.monotonic() - began:.1f} s", flush=True)
         self.life.rest()
 
     def _wait(self, what: str, missing: Callable[[Moment], Iterable[str]], *, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        """`seconds` count from when nobody waits any more for bytes that others keep, or had to for the grace."""
+        since, crowded_at = time.monotonic(), math.inf
         while differences := self._look(missing):
             self._start_what_ended()
-            late = time.monotonic() > deadline
+            if self.is_crowded:
+                crowded_at = min(crowded_at, time.monotonic())
+                since = min(time.monotonic(), crowded_at + GRACE_SECONDS)
+            late = time.monotonic() > since + seconds
             assert not late, f"seed {SEED}: not within {seconds:g} s that {what}: {differences}"
             time.sleep(0.5)
 
@@ -125,6 +130,10 @@ class Chaos:
 
     def _differences(self, now: Moment) -> Iterator[str]:
         self._let_evicted_go(now)
+        was_crowded, crowded = self.is_crowded, [*checker.crowded(now)]
+        self.is_crowded = bool(crowded)
+        if crowded and not was_crowded:
+            print(f"{time.time():.1f} {'; '.join(crowded)}", flush=True)
         for pod in now.pods.values():
             if pod.name in self.life.alive and pod.phase == "Failed" and self.is_excused(pod):
                 print(f"{pod.name} was admitted while its devices were away: made anew", flush=True)
