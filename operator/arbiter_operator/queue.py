@@ -166,7 +166,9 @@ class Queue:
             if written is None:
                 return False
             self._cluster.pod_written(written)
-            await asyncio.gather(*(self._evict(victim, pod, plan) for victim in plan.victims))
+            for victim in plan.victims:
+                # One after another: a budget may let each of them leave, and not all.
+                await self._evict(victim, pod, plan)
         except KubeError as error:
             _log.warning("preemption not carried out pod=%s error=%s", pod.key, error)
         return True

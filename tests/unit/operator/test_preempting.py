@@ -9,7 +9,7 @@ from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantOnNode
 from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import Unreachable
+from arbiter_kube.client import TooManyRequests, Unreachable
 from arbiter_operator.cluster import Cluster
 from tests.support import virtual_time
 from tests.unit.operator import support
@@ -18,15 +18,17 @@ from tests.unit.operator.builders import allocation, demand, gpu_pod, on_node, r
 POSTERS = ObjectKey("team-a", "posters")
 VICTIM = gpu_pod("poster-0", of=demand(priority="Background", full=8 * GIB, floor=8 * GIB), allocation="posters")
 WAITING = gpu_pod("big", of=demand(floor=8 * GIB), node=None, allocation=None)
+WAITING_FOR_ALL = gpu_pod("big", of=demand(full=12 * GIB, floor=12 * GIB), node=None, allocation=None)
 MESSAGE = "poster-0 was evicted for team-a/big (High), which needs 8Gi on gpu-1/0"
 
 
 class Api(support.Api):
-    """Fails the next `absent` evictions; whom it is asked to evict is in `asked`."""
+    """Fails the next `absent` evictions, and lets `disruptions` pods leave; whom it is asked to evict is in `asked`."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self.absent = 0
+        self.disruptions = 100
         self.asked: list[str] = []
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
@@ -36,6 +38,10 @@ class Api(support.Api):
             if self.absent:
                 self.absent -= 1
                 raise Unreachable("no answer")
+        if not self.disruptions:
+            raise TooManyRequests(action=f"evict {pod.name}", status=429)
+        if not dry_run:
+            self.disruptions -= 1
         return True
 
 
@@ -87,6 +93,28 @@ def test_an_eviction_that_came_to_nothing_is_made_up_for_while_room_is_kept() ->
         assert at.api.asked == ["poster-0"]
         await asyncio.sleep(15)
         assert at.api.asked == ["poster-0", "poster-0"]
+
+    scene(story)
+
+
+def test_of_three_that_share_a_budget_for_one_no_other_leaves_until_it_lets_them() -> None:
+    async def story(at: Scene) -> None:
+        small = demand(priority="Background", full=4 * GIB, floor=4 * GIB)
+        posters = [gpu_pod(f"poster-{number}", of=small, allocation=None) for number in range(3)]
+        at.api.end(VICTIM)
+        at.api.disruptions = 1
+        at.holds(*(on_node(pod, 4096) for pod in posters), usable=12 * GIB)
+        for pod in posters:
+            at.api.show(pod)
+        at.api.show(WAITING_FOR_ALL, conditions=(Condition(type="PodScheduled", status="False"),))
+        await at.passes(5)
+        first, second = at.api.asked
+        assert first != second
+        at.api.disruptions = 2
+        at.api.end(next(pod for pod in posters if pod.name == first))
+        at.holds(*(on_node(pod, 4096) for pod in posters if pod.name != first), usable=12 * GIB)
+        await at.passes(60)
+        assert {*at.api.asked} == {pod.name for pod in posters}
 
     scene(story)
 
