@@ -21,17 +21,18 @@ from arbiter_operator.waiting import Waiting, needs, shortage, waiting
 class Queued:
     """A pod that waits, the CPU and memory that it asks for, the nodes that it may run on, and what they lack.
 
-    `shortage` is empty where one of them has room.
+    Pods of one `kind` differ in nothing that matters. `shortage` is empty where one of the nodes has room.
     """
 
     wait: Waiting
+    kind: Hashable
     wanted: Requests
     places: Sequence[Place]
     shortage: str
 
 
-def queued(cluster: Cluster, rooms: Rooms, now: float) -> Iterator[Queued]:
-    """Everybody who waits, oldest first; `now` in seconds since the epoch.
+def queued(cluster: Cluster, rooms: Rooms, now: float, *, only: PodUid | None = None) -> Iterator[Queued]:
+    """Everybody who waits, oldest first, or `only` that one; `now` in seconds since the epoch.
 
     Pods that are alike are judged once: replicas wait by the hundred.
     """
@@ -41,7 +42,7 @@ def queued(cluster: Cluster, rooms: Rooms, now: float) -> Iterator[Queued]:
     nominated = [known.seen for known in unbound if is_nominated(known.seen, now)]
     places: dict[Hashable, list[Place]] = {}
     shortages: dict[Hashable, str] = {}
-    for known in unbound:
+    for known in unbound if only is None else filter(None, [cluster.pod(only)]):
         pod, key = known.seen, allocation_key(known.seen)
         allocation = None if key is None else cluster.allocations.get(key)
         wait = waiting(known.raw, pod, allocation=allocation, policy=None if policy is None else policy.spec)
@@ -56,7 +57,7 @@ def queued(cluster: Cluster, rooms: Rooms, now: float) -> Iterator[Queued]:
         kind = (where, pod.demand, wanted)
         if kind not in shortages:
             shortages[kind] = lack(pod.demand, wanted, places[where], name=cluster.name_of)
-        yield Queued(wait, wanted, places[where], shortages[kind])
+        yield Queued(wait, kind, wanted, places[where], shortages[kind])
 
 
 def _constraints(pod: Pod) -> tuple[Hashable, ...]:

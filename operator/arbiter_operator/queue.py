@@ -6,9 +6,10 @@ carried out.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from arbiter.ids import PodUid
 from arbiter_kube.api.annotations import NOMINATED, WAKE, Nomination, encode_nomination
@@ -43,9 +44,11 @@ SETTLING = timedelta(seconds=30)
 
 SLOWEST_WAKE = 60.0
 
-REST = 9
-"""How many times as long as it took, a look at the queue is followed by none: whoever waits in a cluster of a thousand
-nodes costs tens of milliseconds at every change anywhere."""
+REST = 10
+"""How many times as long as it takes, a look at the queue is followed by none: whoever waits in a cluster of a thousand
+nodes costs tens of milliseconds at every change anywhere, and as many again where somebody else might leave for it."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -98,9 +101,8 @@ class Queue:
         if begun < self._rests_until:
             self.next_at = now + self._rests_until - begun
             return
-        seen = [*queued(self._cluster, self._rooms, now)]
-        ended = steady_time()
-        self._rests_until = ended + REST * (ended - begun)
+        self._rests_until = begun
+        seen = [one async for one in self._in_turns(queued(self._cluster, self._rooms, now))]
         self.waits = {one.wait.pod.uid: (one.wait, one.shortage) for one in seen}
         for wait, short in self.waits.values():
             if before.get(wait.pod.uid, (None, None))[1] != short:
@@ -110,9 +112,20 @@ class Queue:
         self._wakes = {wait.pod.uid: self._wakes.get(wait.pod.uid, 0) for wait in fitting}
         due = (wait for wait in fitting if wait.is_due(now, interval=self._interval(wait)))
         await asyncio.gather(*(self._wake(wait, now) for wait in due))
-        await self._preempt_for([one for one in seen if one.shortage], now)
+        await self._preempt_for([one for one in seen if one.shortage])
         moments = (moment for one in seen for moment in (one.wait.times_out_at, now + WAKE_INTERVAL))
         self.next_at = min((moment for moment in moments if moment > now), default=None)
+
+    async def _in_turns(self, steps: Iterator[T]) -> AsyncIterator[T]:
+        """Each step, and a turn for others after it: all of them together may take longer than a lease lasts."""
+        while True:
+            begun = steady_time()
+            step = next(steps, None)
+            self._rests_until += REST * (steady_time() - begun)
+            if step is None:
+                return
+            yield step
+            await asyncio.sleep(0)
 
     # Sentences
 
@@ -132,6 +145,9 @@ class Queue:
 
     async def _wake(self, wait: Waiting, now: float) -> None:
         """Changes an annotation, upon which kube-scheduler tries the pod again."""
+        known = self._cluster.pod(wait.pod.uid)
+        if known is None or known.seen.node is not None:
+            return  # it found room since it was looked at
         try:
             written = await self._writer.annotate(wait.pod, {WAKE: f"{now:.3f}"})
         except KubeError as error:
@@ -141,26 +157,42 @@ class Queue:
         if written is not None:
             self._cluster.pod_written(written)
 
-    async def _preempt_for(self, seen: Iterable[Queued], now: float) -> None:
+    async def _preempt_for(self, seen: Iterable[Queued]) -> None:
         """For one pod at a time, the most important first: the watch tells what its victims left, and wakes us."""
         policy = self._cluster.default_policy
         if policy is not None and policy.spec.preemption is False:
             return
-        for one in sorted(seen, key=lambda one: -one.wait.pod.demand.priority.level):
-            pod = one.wait.pod
-            if _is_helped(one, now):
-                continue
-            plan = preemption(pod, one.wanted, one.places, spared=self._protected.at(steady_time()))
-            if plan is not None and await self._preempt(pod, plan, now):
+        async for pod, plan in self._in_turns(self._plans(seen)):
+            if plan is not None and await self._preempt(pod, plan):
                 return
 
-    async def _preempt(self, pod: GpuPod, plan: Preemption, now: float) -> bool:
+    def _plans(self, seen: Iterable[Queued]) -> Iterator[tuple[GpuPod, Preemption | None]]:
+        """Who would leave for each; of a kind that nobody can leave for, or need not, one stands for all."""
+        settled: set[Hashable] = set()
+        for one in sorted(seen, key=lambda one: -one.wait.pod.demand.priority.level):
+            if one.kind in settled:
+                continue
+            plan = self._plan(one)
+            if plan is None:
+                settled.add(one.kind)
+            else:
+                # Others had their turn since it was looked at: it may have found room, or be gone.
+                again = next(queued(self._cluster, self._rooms, self._clock(), only=one.wait.pod.uid), None)
+                plan = self._plan(again) if again is not None and again.shortage else None
+            yield one.wait.pod, plan
+
+    def _plan(self, one: Queued) -> Preemption | None:
+        if _is_helped(one, self._clock()):
+            return None
+        return preemption(one.wait.pod, one.wanted, one.places, spared=self._protected.at(steady_time()))
+
+    async def _preempt(self, pod: GpuPod, plan: Preemption) -> bool:
         """Keeps the room, then evicts; whether anything was done. Nobody is evicted when one of them is protected."""
         try:
             for victim in plan.victims:
                 if not await self._may_leave(victim):
                     return False
-            until = datetime.fromtimestamp(now, UTC) + NOMINATED_FOR
+            until = datetime.fromtimestamp(self._clock(), UTC) + NOMINATED_FOR
             nomination = Nomination(node=plan.node, gpus=plan.gpus, until=until)
             written = await self._writer.annotate(pod, {NOMINATED: encode_nomination(nomination)})
             if written is None:
