@@ -89,6 +89,8 @@ class Queue:
         self.next_at: float | None = None
         """When to look again although nothing happened."""
         self._rests_until = 0.0
+        self._statuses: dict[PodUid, tuple[ObjectKey | None, str, float, bool]] = {}
+        """What an allocation's status says of each: the shortage, when it times out (s), and whether it has."""
         self.preempted: dict[ObjectKey, Preempted] = {}
         """Allocations of whose pods one was evicted, and for whom, until their status says so."""
         self._wakes: dict[PodUid, int] = {}
@@ -97,16 +99,15 @@ class Queue:
 
     async def reconcile(self) -> None:
         """Looks at everybody who waits, unless it has looked just now: then it says when to come again."""
-        before, now, begun = self.waits, self._clock(), steady_time()
+        now, begun = self._clock(), steady_time()
         if begun < self._rests_until:
             self.next_at = now + self._rests_until - begun
             return
         self._rests_until = begun
         seen = [one async for one in self._in_turns(queued(self._cluster, self._rooms, now))]
         self.waits = {one.wait.pod.uid: (one.wait, one.shortage) for one in seen}
+        self._mark_changed(now)
         for wait, short in self.waits.values():
-            if before.get(wait.pod.uid, (None, None))[1] != short:
-                self._mark_allocation(wait.pod)
             self._tell_waiting(wait, short, now)
         fitting = [one.wait for one in seen if not one.shortage]
         self._wakes = {wait.pod.uid: self._wakes.get(wait.pod.uid, 0) for wait in fitting}
@@ -129,13 +130,22 @@ class Queue:
 
     # Sentences
 
+    def _mark_changed(self, now: float) -> None:
+        """Has the allocations looked at of whose pods there is something else to say."""
+        before = self._statuses
+        self._statuses = {
+            uid: (allocation_key(wait.pod), short, wait.times_out_at, now >= wait.times_out_at)
+            for uid, (wait, short) in self.waits.items()
+        }
+        changed = (key for _, (key, *_) in before.items() ^ self._statuses.items())
+        self._cluster.changed_allocations.update(key for key in changed if key is not None)
+
     def _tell_waiting(self, wait: Waiting, short: str, now: float) -> None:
         uid, allocation = wait.pod.uid, self._allocation_of(wait.pod)
         if short and self._history.tell_changed(uid, "VramWaiting", message=short, at=steady_time()):
             self._tell(waiting_notices(wait, short, allocation=allocation))
         if now >= wait.times_out_at and self._history.tell_once(uid, "VramTimeout", at=steady_time()):
             self._tell(timeout_notices(wait, short, allocation=allocation))
-            self._mark_allocation(wait.pod)
 
     # What is done for them
 
@@ -226,16 +236,11 @@ class Queue:
         key = allocation_key(victim)
         if key is not None:
             self.preempted[key] = Preempted(victim.uid, f"{victim.name} {preempted_message(newcomer, where)}")
-            self._mark_allocation(victim)
+            self._cluster.changed_allocations.add(key)
 
     def _allocation_of(self, pod: GpuPod) -> GpuAllocation | None:
         key = allocation_key(pod)
         return None if key is None else self._cluster.allocations.get(key)
-
-    def _mark_allocation(self, pod: GpuPod) -> None:
-        key = allocation_key(pod)
-        if key is not None:
-            self._cluster.changed_allocations.add(key)
 
     def _tell(self, notices: Iterable[Notice]) -> None:
         for notice in notices:

@@ -1,4 +1,4 @@
-"""The queue alone: what many cost, and whom they keep waiting."""
+"""The queue alone: what many cost, whom they keep waiting, and whose status it has looked at."""
 
 import asyncio
 from collections.abc import Set
@@ -7,7 +7,7 @@ from typing import cast
 
 from arbiter.ids import NodeName, PodUid
 from arbiter.units import GIB, MIB
-from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectMeta
+from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.client.events import EventRecorder
 from arbiter_operator.cluster import Cluster
@@ -17,7 +17,7 @@ from arbiter_operator.queue import Queue
 from arbiter_operator.rooms import Rooms
 from arbiter_operator.writer import Writer
 from tests.support import virtual_time
-from tests.unit.operator.builders import demand, gpu_pod, on_node, report
+from tests.unit.operator.builders import allocation, demand, gpu_pod, on_node, report
 from tests.unit.operator.support import Api, Told
 
 TENANT = gpu_pod("tenant", of=demand(full=12 * GIB, floor=12 * GIB))
@@ -106,5 +106,29 @@ def test_nobody_leaves_for_one_that_found_room_while_others_were_looked_at() -> 
         at.api.show(replace(pod, node=NodeName("elsewhere")))
         await look
         assert at.asked.times == 1, "by what was so at first the tenant would leave"
+
+    virtual_time.run(story())
+
+
+def test_an_allocation_is_looked_at_whenever_a_pod_of_it_has_waited_for_too_long() -> None:
+    async def story() -> None:
+        at = Scene()
+        chat = ObjectKey("team-a", "chat")
+        at.wait(gpu_pod("chat-0", node=None))
+
+        async def is_looked_at(*, after: float) -> bool:
+            at.cluster.forget_changes()
+            await asyncio.sleep(after)
+            await at.queue.reconcile()
+            return chat in at.cluster.changed_allocations
+
+        at.cluster.allocation_applied(allocation("chat", timeout="30s"))
+        assert await is_looked_at(after=10), "it waits"
+        assert not await is_looked_at(after=10)
+        assert await is_looked_at(after=10), "for too long"
+        at.cluster.allocation_applied(allocation("chat", generation=2, timeout="2m"))
+        assert await is_looked_at(after=10), "for longer than that it may"
+        assert not await is_looked_at(after=10)
+        assert await is_looked_at(after=100), "and has"
 
     virtual_time.run(story())
