@@ -77,9 +77,11 @@ class Cluster:
 
     def pod_applied(self, pod: Pod) -> None:
         """A pod is new or changed."""
-        self._loads.applied(pod)
         known, seen = self._pods.get(pod.uid), gpu_pod(pod, unit=self.unit)
-        if seen is None or (known is not None and _is_older(pod, known.raw)):
+        if known is not None and _is_older(pod, known.raw):
+            return
+        self._loads.applied(pod)
+        if seen is None:
             return
         new = self._pods[pod.uid] = KnownPod(pod, seen)
         if known is not None and known.means_the_same(new):
@@ -153,6 +155,13 @@ class Cluster:
             self.allocations[key] = allocation
             self.changed_allocations.add(key)
 
+    def allocation_written(self, allocation: GpuAllocation) -> None:
+        """What a write of ours left; the allocation may have been edited or deleted meanwhile, and then stays so."""
+        key = ObjectKey(allocation.metadata.namespace, allocation.metadata.name)
+        known = self.allocations.get(key)
+        if known is not None and not _is_older(allocation, known):
+            self.allocations[key] = allocation
+
     def allocations_listed(self, listed: Iterable[GpuAllocation], *, before: Set[ObjectKey]) -> None:
         """All allocations that there were at some moment: what is not among them is gone, whether or not anybody told.
 
@@ -180,8 +189,16 @@ class Cluster:
         if known is not None and _is_older(policy, known):
             return
         self.policies[policy.metadata.name] = policy
+        if known != policy:
+            self.mark_policies()
         if known is None or known.spec != policy.spec:
             self._policies_changed()
+
+    def policy_written(self, policy: QualityPolicy) -> None:
+        """What a write of ours left; the policy may have been edited or deleted meanwhile, and then stays so."""
+        known = self.policies.get(policy.metadata.name)
+        if known is not None and not _is_older(policy, known):
+            self.policies[policy.metadata.name] = policy
 
     def policies_listed(self, listed: Iterable[QualityPolicy], *, before: Set[str]) -> None:
         """All policies that there were at some moment, and those that were known before it."""

@@ -321,8 +321,8 @@ class Engine:
         except KubeError as error:
             _log.warning("status not written allocation=%s error=%s", key, error)
             return False
-        if written is not None and key in self._cluster.allocations:
-            self._cluster.allocations[key] = written
+        if written is not None:
+            self._cluster.allocation_written(written)
             self._tell(condition_notices(allocation, status))
         return True
 
@@ -356,8 +356,8 @@ class Engine:
         except KubeError as error:
             _log.warning("status not written policy=%s error=%s", name, error)
             return False
-        if written is not None and name in self._cluster.policies:
-            self._cluster.policies[name] = written
+        if written is not None:
+            self._cluster.policy_written(written)
         return True
 
     # Shared by all of them

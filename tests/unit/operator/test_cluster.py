@@ -1,8 +1,10 @@
 from collections.abc import Sized
+from typing import TypeVar
 
 from arbiter.ids import NodeName, PodUid
 from arbiter.units import GIB
 from arbiter_kube.api import annotations as a
+from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import (
     Condition,
@@ -22,6 +24,8 @@ from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.scheduling import Requests
 from arbiter_operator.cluster import Cluster, Reach
 from tests.unit.operator.builders import allocation, gpu_pod, report
+
+Written = TypeVar("Written", GpuAllocation, QualityPolicy)
 
 CHAT = ObjectKey("team-a", "chat")
 
@@ -58,8 +62,14 @@ def gpu_node(name: str = "gpu-1", *, of: str = "") -> GpuNode:
     return GpuNode.model_validate({"metadata": metadata, "status": report().model_dump(by_alias=True)})
 
 
-def policy(name: str = "default", **spec: object) -> QualityPolicy:
-    return QualityPolicy.model_validate({"metadata": {"name": name}, "spec": spec})
+def policy(name: str = "default", *, uid: str = "", **spec: object) -> QualityPolicy:
+    return QualityPolicy.model_validate({"metadata": {"name": name, "uid": uid}, "spec": spec})
+
+
+def of_version(thing: Written, version: int) -> Written:
+    """The same, as of that version."""
+    metadata = thing.metadata.model_copy(update={"resource_version": str(version)})
+    return thing.model_copy(update={"metadata": metadata})
 
 
 def looked_at(cluster: Cluster) -> tuple[set[NodeName], set[ObjectKey]]:
@@ -125,6 +135,23 @@ def test_a_write_does_not_bring_a_deleted_pod_back() -> None:
     assert looked_at(cluster) == ({NodeName("gpu-1")}, {CHAT})
 
 
+def test_a_write_takes_back_no_edit_that_the_watch_told_of_before_its_answer_came() -> None:
+    cluster = filled()
+    chat, default = of_version(allocation("chat", priority="Low"), 9), of_version(policy(weight=2), 9)
+    cluster.allocation_applied(chat)
+    cluster.policy_applied(default)
+    cluster.allocation_written(of_version(allocation("chat"), 8))
+    cluster.policy_written(of_version(policy(), 8))
+    assert (cluster.allocations, cluster.policies) == ({CHAT: chat}, {"default": default})
+
+
+def test_a_write_does_not_bring_a_deleted_allocation_or_policy_back() -> None:
+    cluster = filled()
+    cluster.allocation_written(allocation("chat"))
+    cluster.policy_written(policy())
+    assert (cluster.allocations, cluster.policies) == ({}, {})
+
+
 def test_pods_without_gpu_memory_are_not_kept() -> None:
     cluster = filled()
     cluster.pod_applied(Pod(metadata=ObjectMeta(name="web", namespace="team-a", uid="web")))
@@ -148,6 +175,15 @@ def test_a_policy_of_other_nodes_leaves_a_node_alone() -> None:
     cluster.policy_applied(policy("demo", nodeSelector={"pool": "demo"}, weight=1, mode="LlmFirst"))
     assert looked_at(cluster)[0] == set()
     assert cluster.node_state(NodeName("gpu-1")) is before
+
+
+def test_a_policy_that_was_made_anew_as_it_was_has_its_status_looked_at_and_no_node() -> None:
+    cluster = filled()
+    cluster.policy_applied(policy(uid="former"))
+    looked_at(cluster)
+    cluster.changed_policies = False
+    cluster.policy_applied(policy(uid="new"))
+    assert (cluster.changed_policies, looked_at(cluster)) == (True, (set(), set()))
 
 
 def test_labels_choose_the_policy_of_a_node() -> None:
@@ -218,7 +254,7 @@ def test_the_late_end_of_a_former_one_is_no_end_of_the_one_that_was_made_anew() 
 
 def test_a_list_takes_back_nothing_that_came_while_it_was_on_its_way() -> None:
     cluster, new = filled(), allocation("chat", priority="Low")
-    edited = new.model_copy(update={"metadata": new.metadata.model_copy(update={"resource_version": "9"})})
+    edited = of_version(new, 9)
     before = {*cluster.allocations}
     cluster.allocation_applied(edited)
     cluster.allocation_applied(allocation("younger"))
@@ -246,6 +282,14 @@ def test_what_nobody_asks_for_is_counted_over_all_pods_of_a_node() -> None:
     assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)
     cluster.pod_deleted(over)
     assert cluster.idle_on(offered) == Requests(cpu=8000, memory=16 * GIB)
+
+
+def test_an_older_version_of_a_pod_that_is_over_asks_for_nothing_again() -> None:
+    cluster, running = Cluster(unit=GIB), pod(version=1)
+    over = Pod(metadata=pod(version=2).metadata, spec=running.spec, status=PodStatus(phase=PodPhase.SUCCEEDED))
+    cluster.pod_applied(over)
+    cluster.pod_written(running)
+    assert cluster.requests_on(NodeName("gpu-1")) == {}
 
 
 def size(of: object) -> int:
