@@ -15,10 +15,7 @@ from arbiter.transitions.confirmation import TOLERANCE
 from arbiter.units import format_bytes, format_mib
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.pods import GpuPod
-from arbiter_operator.node import NodeState, Seat
-
-LEAVING_SLACK = 60.0
-"""Seconds beyond its grace in which a pod that was deleted still counts as leaving."""
+from arbiter_operator.node import LEAVING_SLACK, NodeState, Seat
 
 
 class Cause(StrEnum):
@@ -134,12 +131,7 @@ def _is_above_grant(seat: Seat) -> bool:
 def _kept(gpu: GpuUuid, state: NodeState, now: float, *, gone: Container[PodUid] = ()) -> int:
     """Bytes that those who stay keep whatever the others want."""
     stay = (seat for uid, seat in state.seats.items() if gpu in seat.member.gpus and uid not in gone)
-    return sum(_bytes(seat) for seat in stay if not _is_leaving(seat, state, now))
-
-
-def _is_leaving(seat: Seat, state: NodeState, now: float) -> bool:
-    ends_at = state.ending.get(seat.member.uid)
-    return ends_at is not None and now < ends_at + LEAVING_SLACK
+    return sum(_bytes(seat) for seat in stay if not state.is_leaving(seat.member.uid, now=now))
 
 
 def _bytes(seat: Seat) -> int:

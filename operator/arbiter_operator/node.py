@@ -15,6 +15,9 @@ from arbiter_kube.api.occupancy import Promise, Standing, occupancy
 from arbiter_kube.api.pods import GpuPod, fixed_demand
 from arbiter_kube.api.reports import node_report
 
+LEAVING_SLACK = 60.0
+"""Seconds beyond its grace in which a pod that was deleted still counts as leaving."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
@@ -60,6 +63,14 @@ class NodeState:
             if uid not in live and grant.held > 0:
                 taken[uid] = _reported_seat(uid, grant, over.get(uid), self)
         return {uid: seat for uid, seat in sorted(taken.items()) if seat.member.gpus}
+
+    def is_leaving(self, pod: PodUid, *, now: float) -> bool:
+        """Whether it was deleted and will soon be gone; `now` in seconds since the epoch.
+
+        One that should be gone by now may hold its memory for ever: its container cannot be killed.
+        """
+        ends_at = self.ending.get(pod)
+        return ends_at is not None and now < ends_at + LEAVING_SLACK
 
     def label(self, gpu: GpuUuid) -> str:
         """A GPU as people call it: ``gpu-1/0``, node and index."""

@@ -52,7 +52,7 @@ def queued(cluster: Cluster, rooms: Rooms, now: float, *, only: PodUid | None = 
         where = (*_constraints(known.raw), len(kept) < len(nominated) and pod.uid)
         if where not in places:
             admitting = [(node, state) for node, state in nodes() if admits(node, known.raw)]
-            places[where] = [_place(cluster, rooms, node, state, kept) for node, state in admitting]
+            places[where] = [_place(cluster, rooms, node, state, kept, now=now) for node, state in admitting]
         wanted = requests(known.raw)
         kind = (where, pod.demand, wanted)
         if kind not in shortages:
@@ -70,7 +70,9 @@ def is_nominated(pod: GpuPod, now: float) -> bool:
     return pod.nomination is not None and not pod.terminating and now < pod.nomination.until.timestamp()
 
 
-def _place(cluster: Cluster, rooms: Rooms, node: Node, state: NodeState, nominated: Iterable[GpuPod]) -> Place:
+def _place(
+    cluster: Cluster, rooms: Rooms, node: Node, state: NodeState, nominated: Iterable[GpuPod], *, now: float
+) -> Place:
     """A node as a waiting pod would find it, beside the room that is kept for `nominated` pods."""
     here = [pod for pod in nominated if pod.nomination is not None and pod.nomination.node == state.name]
     return Place(
@@ -78,6 +80,7 @@ def _place(cluster: Cluster, rooms: Rooms, node: Node, state: NodeState, nominat
         room=room(state, unit=cluster.unit, nominated=here) if here else rooms.of(state),
         idle=cluster.idle_on(node),
         requests=cluster.requests_on(node.name),
+        now=now,
     )
 
 

@@ -17,7 +17,7 @@ from arbiter_operator.node import NodeState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A node where a waiting pod may run once there is room.
+    """A node where a waiting pod may run once there is room, as it is `now` (seconds since the epoch).
 
     `room` counts what is kept for nominated pods; `idle` is what nobody asks for of CPU and memory, and `requests` what
     the pods there ask for.
@@ -27,12 +27,15 @@ class Place:
     room: NodeRoom
     idle: Requests
     requests: Mapping[PodUid, Requests]
+    now: float
 
     @property
     def leaving(self) -> frozenset[PodUid]:
-        """Pods that were deleted or are over, but whose containers still hold memory."""
+        """Pods that were deleted or are over, but whose containers still hold memory, and not for too long."""
         seats = self.state.seats.items()
-        return frozenset(uid for uid, seat in seats if (seat.pod.terminating if seat.pod else seat.priority))
+        return frozenset(
+            uid for uid, seat in seats if (self.state.is_leaving(uid, now=self.now) if seat.pod else seat.priority)
+        )
 
     @property
     def unknown(self) -> frozenset[PodUid]:
@@ -125,7 +128,7 @@ def _on_gpu(gpu: GpuRoom, place: Place, pod: GpuPod, wanted: Requests, spared: C
 
 def _candidate(gpu: GpuRoom, uid: PodUid, place: Place) -> Candidate | None:
     seat = place.state.seats.get(uid)
-    if seat is None or seat.pod is None:
+    if seat is None or seat.pod is None or seat.pod.terminating:
         return None
     member = next(member for member in gpu.members if member.uid == uid)
     return Candidate(

@@ -24,9 +24,11 @@ def waiting(priority: str = "High", *, floor: int = 10, gpu_count: int = 1) -> G
     )
 
 
-def place(state: NodeState, *, idle: Requests = NOTHING, requests: Mapping[str, Requests] | None = None) -> Place:
+def place(
+    state: NodeState, *, idle: Requests = NOTHING, requests: Mapping[str, Requests] | None = None, now: float = 0.0
+) -> Place:
     wanted = {PodUid(f"uid-{name}"): asked for name, asked in (requests or {}).items()}
-    return Place(state=state, room=room(state, unit=GIB), idle=idle, requests=wanted)
+    return Place(state=state, room=room(state, unit=GIB), idle=idle, requests=wanted, now=now)
 
 
 def evicting(*names: str, node: str = "gpu-1", gpus: tuple[str, ...] = ("GPU-0",)) -> tuple[str, tuple[str, ...], Any]:
@@ -73,9 +75,19 @@ def test_a_protected_pod_stays() -> None:
 
 
 def test_those_who_leave_anyway_are_waited_for() -> None:
-    busy = place(node(holding("leaving", terminating=True), holding("low", floor=1)))
+    leaving = holding("leaving", terminating=True)
+    busy = place(node(leaving, holding("low", floor=1), ending={leaving.uid: 100.0}))
     assert fits_soon(waiting(), NOTHING, [busy])
     assert not fits_soon(waiting(floor=12), NOTHING, [busy])
+
+
+def test_one_that_should_be_gone_for_a_minute_is_not_waited_for_and_another_leaves() -> None:
+    stuck, low = holding("stuck", terminating=True), holding("low", gpus=(GpuUuid("GPU-1"),))
+    state = node(stuck, low, usable=(12 * GIB,) * 2, ending={stuck.uid: 100.0})
+    assert fits_soon(waiting(), NOTHING, [place(state, now=159.9)])
+    late = place(state, now=160.0)
+    assert not fits_soon(waiting(), NOTHING, [late])
+    assert decided(preemption(waiting(), NOTHING, [late])) == evicting("low", gpus=("GPU-1",))
 
 
 def test_a_container_of_a_pod_that_is_over_is_waited_for() -> None:
