@@ -106,7 +106,7 @@ class Engine:
             allocation_of=self._allocation_of,
             clock=clock,
         )
-        self._status_after: dict[ObjectKey, float] = {}
+        self._status_after: dict[ObjectKey | str, float] = {}
         self._writes: WeakValueDictionary[PodUid, asyncio.Lock] = WeakValueDictionary()
 
     def prices(self) -> dict[tuple[NodeName, GpuUuid], float]:
@@ -151,13 +151,16 @@ class Engine:
         if cluster.changed_policies:
             cluster.changed_policies = False
             for policy in cluster.policies:
-                self._put(_Kind.POLICY, policy, partial(self._reconcile_policy, policy))
+                self._put_policy(policy)
         allocations, cluster.changed_allocations = cluster.changed_allocations, set()
         for key in sorted(allocations):
             self._put_allocation(key)
 
     def _put_node(self, name: NodeName) -> None:
         self._put(_Kind.NODE, name, partial(self._reconcile_node, name))
+
+    def _put_policy(self, name: str) -> None:
+        self._put(_Kind.POLICY, name, partial(self._reconcile_policy, name))
 
     def _put_allocation(self, key: ObjectKey) -> None:
         self._put(_Kind.ALLOCATION, key, partial(self._reconcile_allocation, key))
@@ -260,7 +263,7 @@ class Engine:
     # Allocations and policies
 
     async def _reconcile_allocation(self, key: ObjectKey) -> bool:
-        allocation, now = self._cluster.allocations.get(key), steady_time()
+        allocation = self._cluster.allocations.get(key)
         if allocation is None:
             self._status_after.pop(key, None)
             self._queue.preempted.pop(key, None)
@@ -289,10 +292,8 @@ class Engine:
             if is_seen:
                 self._queue.preempted.pop(key, None)
             return rewritten
-        if now < self._status_after.get(key, 0.0):
-            self._agenda.put(("status", key), self._status_after[key] - now, partial(self._put_allocation, key))
+        if self._is_too_soon(key, partial(self._put_allocation, key)):
             return rewritten
-        self._status_after[key] = now + STATUS_INTERVAL
         return await self._write_allocation_status(key, allocation, status) and rewritten
 
     def _prospect(self, allocation: GpuAllocation) -> Prospect | None:
@@ -347,9 +348,10 @@ class Engine:
     async def _reconcile_policy(self, name: str) -> bool:
         policy, now = self._cluster.policies.get(name), datetime.fromtimestamp(self._clock(), UTC)
         if policy is None:
+            self._status_after.pop(name, None)
             return True
         status = policy_status(policy, self._cluster.reach_of(policy), now=now)
-        if status == policy.status:
+        if status == policy.status or self._is_too_soon(name, partial(self._put_policy, name)):
             return True
         try:
             written = await self._writer.status(QUALITY_POLICIES, policy.metadata, status)
@@ -361,6 +363,15 @@ class Engine:
         return True
 
     # Shared by all of them
+
+    def _is_too_soon(self, name: ObjectKey | str, look_again: Callable[[], None]) -> bool:
+        """Whether a status of the object has just been written; then it is looked at again when that is a while ago."""
+        now, after = steady_time(), self._status_after.get(name, 0.0)
+        if now < after:
+            self._agenda.put(("status", name), after - now, look_again)
+            return True
+        self._status_after[name] = now + STATUS_INTERVAL
+        return False
 
     def _look_at_unused(self) -> None:
         """What would become of pods of theirs changes with every node: told now and then, not at every change."""

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from msgspec.structs import replace
+from pydantic import BaseModel
 
 from arbiter_kube.api import VRAM_RESOURCE
 from arbiter_kube.api import annotations as a
-from arbiter_kube.api.fields import ObjectMeta as AllocationMeta
-from arbiter_kube.api.gpuallocation import GpuAllocation, GpuAllocationStatus
+from arbiter_kube.api.fields import ObjectMeta as Named
+from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.gpunode import GpuNode, GpuNodeStatus
 from arbiter_kube.api.objects import (
     Condition,
@@ -24,6 +25,8 @@ from arbiter_kube.api.objects import (
     ResourceRequirements,
 )
 from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_kube.api.resources import QUALITY_POLICIES, Resource
 from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.engine import Engine
@@ -80,9 +83,13 @@ class Api:
         after = replace(before, annotations={**before.annotations, **annotations}, resource_version=self._version())
         return replace(stored, metadata=after)
 
-    async def status(self, _: object, of: AllocationMeta, status: GpuAllocationStatus) -> GpuAllocation | None:
+    async def status(self, resource: Resource[Any], of: Named, status: BaseModel) -> BaseModel | None:
         """As the writer does."""
-        stored = self.cluster.allocations.get(ObjectKey(of.namespace, of.name))
+        stored: GpuAllocation | QualityPolicy | None
+        if resource is QUALITY_POLICIES:
+            stored = self.cluster.policies.get(of.name)
+        else:
+            stored = self.cluster.allocations.get(ObjectKey(of.namespace, of.name))
         return None if stored is None else stored.model_copy(update={"status": status})
 
     def _stored(self, pod: GpuPod) -> Pod:

@@ -5,12 +5,17 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from arbiter.units import GIB
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api import pods
+from arbiter_kube.api.fields import ObjectMeta
 from arbiter_kube.api.gpunode import GpuNode
 from arbiter_kube.api.objects import Pod
 from arbiter_kube.api.pods import GpuPod
+from arbiter_kube.api.qualitypolicy import QualityPolicy
+from arbiter_kube.api.resources import Resource
 from arbiter_kube.client import Unreachable
 from arbiter_operator.cluster import Cluster
 from arbiter_operator.engine import TARGETS_AT_ONCE
@@ -35,6 +40,8 @@ class Api(support.Api):
         self.failing: set[str] = set()
         self.under_way: list[str] = []
         self.evicted: list[str] = []
+        self.statuses: list[str] = []
+        """Whose status was written, by name."""
 
     def apply(self, name: str, *, node: str, allocation: str | None = None) -> None:
         """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
@@ -67,6 +74,10 @@ class Api(support.Api):
         assert seen is not None
         self.written.append(seen)
         return after
+
+    async def status(self, resource: Resource[Any], of: ObjectMeta, status: BaseModel) -> BaseModel | None:
+        self.statuses.append(of.name)
+        return await super().status(resource, of, status)
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
@@ -265,6 +276,19 @@ def test_who_comes_and_goes_all_the_time_is_told_of_once_a_minute() -> None:
         at.api.apply("other", node="one")
         await at.passes(1)
         assert at.told.events[2:] == before, "what is said again is news, once a minute has passed"
+
+    scene(story)
+
+
+def test_a_policys_status_is_written_once_a_second_however_fast_nodes_come() -> None:
+    async def story(at: Scene) -> None:
+        at.cluster.policy_applied(QualityPolicy.model_validate({"metadata": {"name": "default"}}))
+        for number in range(50):
+            at.api.has(f"new-{number}")
+            await at.passes(0.05)
+        await asyncio.sleep(1)
+        assert at.cluster.policies["default"].status.nodes == 52
+        assert at.api.statuses == ["default"] * 4, "at once, and after one, two and three seconds"
 
     scene(story)
 
