@@ -274,6 +274,8 @@ class Engine:
         defaults = self._cluster.demand_defaults
         edited = edits(allocation, pods, defaults=defaults, unit=self._cluster.unit)
         rewritten = all(await asyncio.gather(*(self._write_demand(edit) for edit in edited)))
+        if self._is_too_soon(key, partial(self._put_allocation, key)):
+            return rewritten
         status = allocation_status(
             allocation,
             pod_views(
@@ -291,8 +293,6 @@ class Engine:
         if status == allocation.status:
             if is_seen:
                 self._queue.preempted.pop(key, None)
-            return rewritten
-        if self._is_too_soon(key, partial(self._put_allocation, key)):
             return rewritten
         return await self._write_allocation_status(key, allocation, status) and rewritten
 
@@ -322,6 +322,7 @@ class Engine:
         except KubeError as error:
             _log.warning("status not written allocation=%s error=%s", key, error)
             return False
+        self._status_after[key] = steady_time() + STATUS_INTERVAL
         if written is not None:
             self._cluster.allocation_written(written)
             self._tell(condition_notices(allocation, status))
@@ -350,14 +351,17 @@ class Engine:
         if policy is None:
             self._status_after.pop(name, None)
             return True
+        if self._is_too_soon(name, partial(self._put_policy, name)):
+            return True
         status = policy_status(policy, self._cluster.reach_of(policy), now=now)
-        if status == policy.status or self._is_too_soon(name, partial(self._put_policy, name)):
+        if status == policy.status:
             return True
         try:
             written = await self._writer.status(QUALITY_POLICIES, policy.metadata, status)
         except KubeError as error:
             _log.warning("status not written policy=%s error=%s", name, error)
             return False
+        self._status_after[name] = steady_time() + STATUS_INTERVAL
         if written is not None:
             self._cluster.policy_written(written)
         return True
@@ -365,13 +369,14 @@ class Engine:
     # Shared by all of them
 
     def _is_too_soon(self, name: ObjectKey | str, look_again: Callable[[], None]) -> bool:
-        """Whether a status of the object has just been written; then it is looked at again when that is a while ago."""
+        """Whether a status of the object has just been written; then it is looked at again when that is a while ago.
+
+        Asked first: what an allocation of thousands of pods should say takes tens of milliseconds to find out.
+        """
         now, after = steady_time(), self._status_after.get(name, 0.0)
         if now < after:
             self._agenda.put(("status", name), after - now, look_again)
-            return True
-        self._status_after[name] = now + STATUS_INTERVAL
-        return False
+        return now < after
 
     def _look_at_unused(self) -> None:
         """What would become of pods of theirs changes with every node: told now and then, not at every change."""

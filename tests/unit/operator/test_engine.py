@@ -1,7 +1,7 @@
 """The engine at work beside an API server that is slow, fails, or answers at once."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ from arbiter_kube.api import annotations as a
 from arbiter_kube.api import pods
 from arbiter_kube.api.fields import ObjectMeta
 from arbiter_kube.api.gpunode import GpuNode
-from arbiter_kube.api.objects import Pod
+from arbiter_kube.api.objects import ObjectKey, Pod
 from arbiter_kube.api.pods import GpuPod
 from arbiter_kube.api.qualitypolicy import QualityPolicy
 from arbiter_kube.api.resources import Resource
@@ -24,6 +24,7 @@ from tests.unit.operator import support
 from tests.unit.operator.builders import allocation, gpu_pod, report
 
 HOUR = 3600.0
+CHAT = ObjectKey("team-a", "chat")
 
 
 class Api(support.Api):
@@ -41,7 +42,8 @@ class Api(support.Api):
         self.under_way: list[str] = []
         self.evicted: list[str] = []
         self.statuses: list[str] = []
-        """Whose status was written, by name."""
+        """Whose status was to be written, by name."""
+        self.has_statuses = True
 
     def apply(self, name: str, *, node: str, allocation: str | None = None) -> None:
         """A pod of chat on the node's GPU: at 6Gi of 12Gi it has 0.600 beside another one."""
@@ -77,6 +79,8 @@ class Api(support.Api):
 
     async def status(self, resource: Resource[Any], of: ObjectMeta, status: BaseModel) -> BaseModel | None:
         self.statuses.append(of.name)
+        if not self.has_statuses:
+            raise Unreachable("no answer")
         return await super().status(resource, of, status)
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
@@ -289,6 +293,23 @@ def test_a_policys_status_is_written_once_a_second_however_fast_nodes_come() -> 
         await asyncio.sleep(1)
         assert at.cluster.policies["default"].status.nodes == 52
         assert at.api.statuses == ["default"] * 4, "at once, and after one, two and three seconds"
+
+    scene(story)
+
+
+def test_a_status_that_cannot_be_written_is_tried_less_and_less_often() -> None:
+    async def story(at: Scene) -> None:
+        at.api.has_statuses = False
+        at.cluster.allocation_applied(allocation("chat"))
+        at.cluster.policy_applied(QualityPolicy.model_validate({"metadata": {"name": "default"}}))
+        await at.passes(60)
+        tried = Counter(at.api.statuses)
+        assert tried.keys() == {"chat", "default"}
+        assert max(tried.values()) < 25
+        at.api.has_statuses = True
+        await asyncio.sleep(10)
+        assert at.cluster.allocations[CHAT].status.phase == "Pending"
+        assert at.cluster.policies["default"].status.nodes == 2
 
     scene(story)
 
