@@ -48,7 +48,7 @@ class Writer:
         """Evicts the pod, or with `dry_run` asks whether that may be done; False where it is gone by itself.
 
         Raises:
-            TooManyRequests: a PodDisruptionBudget protects it now.
+            ApiError: the API server refuses: a PodDisruptionBudget protects it now (429), or there are several (500).
         """
         async with self._turn():
             try:

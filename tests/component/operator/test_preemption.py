@@ -1,3 +1,5 @@
+import pytest
+
 from arbiter_kube.api import annotations as a
 from arbiter_kube.api.objects import ObjectKey
 from tests.component.operator.support import Operator, Site
@@ -41,18 +43,21 @@ async def test_a_more_important_pod_gets_the_room_of_a_lesser_one(site: Site, op
         await site.end(waiting)
 
 
-async def test_a_protected_pod_is_not_evicted(site: Site, operator: Operator) -> None:
-    site.add_namespace("protected")
-    poster, first = ObjectKey("protected", "poster-0"), ObjectKey("protected", "important")
-    site.kubectl("create", "pdb", "kept", "--namespace=protected", "--selector=app=kept", "--min-available=1")
-    async with site.node("protected-1", usable=12288) as node:
+@pytest.mark.parametrize("budgets", [1, 2])
+async def test_a_protected_pod_is_not_evicted(budgets: int, site: Site, operator: Operator) -> None:
+    where = f"protected-{budgets}"
+    site.add_namespace(where)
+    poster, first = ObjectKey(where, "poster-0"), ObjectKey(where, "important")
+    for budget in range(budgets):
+        site.kubectl("create", "pdb", f"kept-{budget}", f"-n={where}", "--selector=app=kept", "--min-available=1")
+    async with site.node(where, usable=12288) as node:
         victim = await site.add_pod(poster, app="kept", priority="Background", **RIGID)
         await site.bind(victim, node)
         await site.enter(victim, "Running")
         waiting = await site.add_pod(first, priority="High", **RIGID)
         await site.refuse(waiting)
         said = (await site.event(first, "VramWaiting")).message
-        assert said == "needs 8Gi on one GPU; protected-1/0 has 4Gi, and 12Gi once protected/poster-0 (Background) ends"
+        assert said == f"needs 8Gi on one GPU; {where}/0 has 4Gi, and 12Gi once {where}/poster-0 (Background) ends"
         await operator.logs(f"pod protected from eviction pod={poster}")
         assert a.NOMINATED not in (await site.pod(first)).metadata.annotations
         assert not (await site.pod(poster)).is_terminating

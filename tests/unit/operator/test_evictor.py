@@ -3,10 +3,12 @@
 import asyncio
 from typing import cast
 
+import pytest
+
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import TooManyRequests
+from arbiter_kube.client import ApiError, TooManyRequests
 from arbiter_kube.client.events import EventRecorder
 from arbiter_operator.evictor import Evictor
 from arbiter_operator.node import NodeState
@@ -18,13 +20,16 @@ from tests.unit.operator.support import Told
 
 LOW = demand(priority="Low")
 SLOW_ANSWER = 0.2
+ONE_BUDGET = TooManyRequests(action="evict", status=429)
+TWO_BUDGETS = ApiError(action="evict", status=500)
 
 
 class Api:
     """Refuses to evict the pods that a PodDisruptionBudget protects."""
 
-    def __init__(self, *protected: str) -> None:
+    def __init__(self, *protected: str, refusal: ApiError = ONE_BUDGET) -> None:
         self._protected = protected
+        self._refusal = refusal
         self.asked: list[tuple[str, float]] = []
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
@@ -32,7 +37,7 @@ class Api:
         self.asked.append((pod.name, asyncio.get_running_loop().time()))
         await asyncio.sleep(SLOW_ANSWER)
         if pod.name in self._protected:
-            raise TooManyRequests(action="evict", status=429)
+            raise self._refusal
         return True
 
 
@@ -62,8 +67,11 @@ def looks(api: Api, *, seconds: float) -> None:
     virtual_time.run(story())
 
 
-def test_the_next_one_goes_in_the_place_of_one_that_is_protected_and_a_while_later_that_is_asked_for_again() -> None:
-    api = Api("low-1")
+@pytest.mark.parametrize("refusal", [ONE_BUDGET, TWO_BUDGETS], ids=["by a budget", "by two budgets"])
+def test_the_next_one_goes_in_the_place_of_one_that_is_protected_and_a_while_later_that_is_asked_for_again(
+    refusal: ApiError,
+) -> None:
+    api = Api("low-1", refusal=refusal)
     looks(api, seconds=95)
     grace = 30.0
     assert [name for name, _ in api.asked[:2]] == ["low-1", "low-2"]

@@ -9,7 +9,7 @@ from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantOnNode
 from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import TooManyRequests, Unreachable
+from arbiter_kube.client import ApiError, TooManyRequests, Unreachable
 from arbiter_operator.cluster import Cluster
 from tests.support import virtual_time
 from tests.unit.operator import support
@@ -23,16 +23,22 @@ MESSAGE = "poster-0 was evicted for team-a/big (High), which needs 8Gi on gpu-1/
 
 
 class Api(support.Api):
-    """Fails the next `absent` evictions, and lets `disruptions` pods leave; whom it is asked to evict is in `asked`."""
+    """Fails the next `absent` evictions, and lets `disruptions` pods leave; whom it is asked to evict is in `asked`.
+
+    Those in `confused` have two budgets.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self.absent = 0
         self.disruptions = 100
         self.asked: list[str] = []
+        self.confused: set[str] = set()
 
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
+        if pod.name in self.confused:
+            raise ApiError(action=f"evict {pod.name}", status=500)
         if not dry_run:
             self.asked.append(pod.name)
             if self.absent:
@@ -115,6 +121,18 @@ def test_of_three_that_share_a_budget_for_one_no_other_leaves_until_it_lets_them
         at.holds(*(on_node(pod, 4096) for pod in posters if pod.name != first), usable=12 * GIB)
         await at.passes(60)
         assert {*at.api.asked} == {pod.name for pod in posters}
+
+    scene(story)
+
+
+def test_one_that_nobody_can_evict_keeps_no_other_from_leaving_in_its_place() -> None:
+    async def story(at: Scene) -> None:
+        other = gpu_pod("other", of=demand(priority="Low", full=8 * GIB, floor=8 * GIB), allocation=None)
+        at.holds(on_node(VICTIM, 8192), on_node(other, 8192), usable=16 * GIB)
+        at.api.confused = {"poster-0"}
+        at.api.show(other)
+        await at.passes(10)
+        assert at.api.asked == ["other"]
 
     scene(story)
 
