@@ -10,7 +10,7 @@ from collections.abc import Callable
 from arbiter.ids import NodeName
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import ApiError, KubeError
+from arbiter_kube.client import EvictionRefused, Forbidden, KubeError
 from arbiter_kube.client.events import EventRecorder
 from arbiter_operator.agenda import steady_time
 from arbiter_operator.evictions import Eviction, Found, evictions, next_at, troubles
@@ -73,12 +73,12 @@ class Evictor:
         self._since.clear()
 
     async def _evict(self, eviction: Eviction) -> bool:
-        """Evicts the pod; whether it stays since the API server refuses."""
+        """Evicts the pod; whether it stays since it is protected."""
         pod = eviction.pod
         try:
             if await self._writer.evict(pod, dry_run=False):
                 self._tell(eviction)
-        except ApiError as error:
+        except (EvictionRefused, Forbidden) as error:
             _log.warning("pod protected from eviction pod=%s reason=%s error=%s", pod.key, eviction.cause, error)
             self._protected.note(pod.uid, now=steady_time())
             return True

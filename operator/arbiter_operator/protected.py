@@ -1,7 +1,7 @@
 """Whom PodDisruptionBudgets protect, as far as refused evictions have told: budgets may not be read. No I/O.
 
-Any refusal counts: a pod of two budgets, which is anybody's to make, has none of its evictions carried out (500), and
-must not keep others from leaving in its place.
+A pod of several budgets, which is anybody's to make, is never evicted, and must not keep others from leaving in its
+place.
 """
 
 from collections.abc import Set

@@ -16,7 +16,7 @@ from arbiter_kube.api.annotations import NOMINATED, WAKE, Nomination, encode_nom
 from arbiter_kube.api.gpuallocation import GpuAllocation
 from arbiter_kube.api.objects import ObjectKey
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import ApiError, KubeError
+from arbiter_kube.client import EvictionRefused, Forbidden, KubeError
 from arbiter_kube.client.events import EventRecorder, Notice
 from arbiter_operator.agenda import steady_time
 from arbiter_operator.cluster import Cluster, allocation_key
@@ -218,7 +218,7 @@ class Queue:
     async def _may_leave(self, victim: GpuPod) -> bool:
         try:
             await self._writer.evict(victim, dry_run=True)
-        except ApiError as error:
+        except (EvictionRefused, Forbidden) as error:
             _log.info("pod protected from eviction pod=%s error=%s", victim.key, error)
             self._protected.note(victim.uid, now=steady_time())
             return False

@@ -48,7 +48,8 @@ class Writer:
         """Evicts the pod, or with `dry_run` asks whether that may be done; False where it is gone by itself.
 
         Raises:
-            ApiError: the API server refuses: a PodDisruptionBudget protects it now (429), or there are several (500).
+            EvictionRefused: a PodDisruptionBudget protects it now, or there are several.
+            Forbidden: somebody else keeps it from being evicted.
         """
         async with self._turn():
             try:

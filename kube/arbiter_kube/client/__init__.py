@@ -9,6 +9,7 @@ from arbiter_kube.client.credentials import CredentialsError
 from arbiter_kube.client.errors import (
     ApiError,
     Conflict,
+    EvictionRefused,
     Forbidden,
     Gone,
     Invalid,
@@ -31,6 +32,7 @@ __all__ = [
     "Deleted",
     "EventRecorder",
     "EventType",
+    "EvictionRefused",
     "Forbidden",
     "Gone",
     "Invalid",

@@ -269,7 +269,7 @@ class KubeClient:
         With `dry_run` nothing is deleted, and the answer is the same.
 
         Raises:
-            TooManyRequests: a PodDisruptionBudget says not now. That is an answer, so it is not repeated here.
+            EvictionRefused: a PodDisruptionBudget protects it now, or there are several.
             NotFound: the pod is gone.
             Conflict: it has another uid.
         """
@@ -288,7 +288,6 @@ class KubeClient:
             subresource="eviction",
             query={"dryRun": "All"} if dry_run else {},
             body=codec.encode(eviction),
-            final_refusal=True,
         )
         await self._transport.send(request, within=within)
 
@@ -359,7 +358,6 @@ def _on(
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
     content_type: str = "application/json",
-    final_refusal: bool = False,
 ) -> Request:
     where = "/".join(part for part in (namespace, name) if part)
     return Request(
@@ -370,7 +368,6 @@ def _on(
         body=body,
         content_type=content_type,
         accept=resource.accept(is_list=action == "list"),
-        final_refusal=final_refusal,
     )
 
 

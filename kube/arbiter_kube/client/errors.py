@@ -6,6 +6,7 @@
     ├── NotLeadingError    nothing was sent: another replica may lead by now
     └── ApiError           the API server's own refusal, with its status and reason
         ├── NotFound 404, Conflict 409, Gone 410, Invalid 422, Forbidden 403, TooManyRequests 429
+        └── EvictionRefused     429 or 500, for the sake of PodDisruptionBudgets
 
 Every text names the verb, the resource and the object. Imports msgspec and what makes JSON unreadable.
 """
@@ -75,7 +76,11 @@ class Invalid(ApiError):  # noqa: N818 - the API server's word for it
 
 
 class TooManyRequests(ApiError):  # noqa: N818 - the API server's word for it
-    """The API server is busy, or a PodDisruptionBudget protects the pod; `retry_after` is in seconds."""
+    """The API server is busy; `retry_after` is in seconds."""
+
+
+class EvictionRefused(ApiError):  # noqa: N818 - as those above
+    """A PodDisruptionBudget protects the pod now, or there are several, with which the API server evicts nobody."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -88,8 +93,13 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
+class _StatusCause(msgspec.Struct):
+    reason: str = ""
+
+
 class _StatusDetails(msgspec.Struct, rename="camel"):
     retry_after_seconds: float | None = None
+    causes: list[_StatusCause] = []
 
 
 class Status(msgspec.Struct):
@@ -100,6 +110,14 @@ class Status(msgspec.Struct):
     message: str = ""
     details: _StatusDetails | None = None
 
+    @property
+    def is_of_budgets(self) -> bool:
+        """Whether it is an eviction's refusal; of several budgets there is nothing but the sentence."""
+        causes = self.details.causes if self.details else []
+        return any(cause.reason == "DisruptionBudget" for cause in causes) or (
+            self.code == 500 and "more than one PodDisruptionBudget" in self.message
+        )
+
 
 def api_error(*, action: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
     """The error for a refusal; `action` is verb, resource and object, `body` a metav1.Status or any text."""
@@ -109,7 +127,8 @@ def api_error(*, action: str, status: int, body: bytes, retry_after: float | Non
         answer = Status(message=body[:300].decode(errors="replace").strip())
     code = status or answer.code or 500
     details = answer.details.retry_after_seconds if answer.details else None
-    return _BY_STATUS.get(code, ApiError)(
+    kind = EvictionRefused if answer.is_of_budgets else _BY_STATUS.get(code, ApiError)
+    return kind(
         action=action,
         status=code,
         reason=answer.reason,

@@ -37,8 +37,6 @@ class Request:
     body: bytes | None = None
     content_type: str = "application/json"
     accept: str = "application/json"
-    final_refusal: bool = False
-    """Whether 429 is the answer itself, as an eviction's is, and no plea to come back later."""
 
 
 class Transport:
@@ -158,7 +156,7 @@ def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _may_repeat(request: Request, error: KubeError) -> bool:
     """Reading may always be repeated; writing only where it is certain that nothing was done."""
     if isinstance(error, TooManyRequests):
-        return not request.final_refusal
+        return True
     if isinstance(error, Unreachable):
         return error.never_sent or request.method is HTTPMethod.GET
     return isinstance(error, ApiError) and error.is_transient and request.method is HTTPMethod.GET

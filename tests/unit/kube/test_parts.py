@@ -14,6 +14,7 @@ from arbiter_kube.client import (
     ApiError,
     Conflict,
     CredentialsError,
+    EvictionRefused,
     Gone,
     KubeClient,
     TooManyRequests,
@@ -100,6 +101,20 @@ def test_a_refusal_is_what_its_status_says(status: int, kind: type[ApiError], *,
     error = api_error(action="get pods a/p", status=status, body=b'{"reason": "Why", "message": "because"}')
     assert (type(error), str(error)) == (kind, f"get pods a/p: {status} Why: because")
     assert error.is_transient is transient
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            429,
+            b'{"reason": "TooManyRequests", "details": {"causes": [{"reason": "DisruptionBudget"}]}}',
+        ),
+        (500, b'{"message": "This pod has more than one PodDisruptionBudget, which is not supported.", "code": 500}'),
+    ],
+)
+def test_a_refusal_for_the_sake_of_disruption_budgets_is_no_failure_of_the_api_server(status: int, body: bytes) -> None:
+    assert type(api_error(action="evict pods a/p", status=status, body=body)) is EvictionRefused
 
 
 def test_a_refusal_without_json_is_told_as_it_is() -> None:

@@ -8,7 +8,7 @@ import pytest
 from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantState
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import ApiError, TooManyRequests
+from arbiter_kube.client import ApiError, EvictionRefused, Forbidden
 from arbiter_kube.client.events import EventRecorder
 from arbiter_operator.evictor import Evictor
 from arbiter_operator.node import NodeState
@@ -20,14 +20,14 @@ from tests.unit.operator.support import Told
 
 LOW = demand(priority="Low")
 SLOW_ANSWER = 0.2
-ONE_BUDGET = TooManyRequests(action="evict", status=429)
-TWO_BUDGETS = ApiError(action="evict", status=500)
+BUDGET = EvictionRefused(action="evict", status=429)
+FORBIDDEN = Forbidden(action="evict", status=403)
 
 
 class Api:
     """Refuses to evict the pods that a PodDisruptionBudget protects."""
 
-    def __init__(self, *protected: str, refusal: ApiError = ONE_BUDGET) -> None:
+    def __init__(self, *protected: str, refusal: ApiError = BUDGET) -> None:
         self._protected = protected
         self._refusal = refusal
         self.asked: list[tuple[str, float]] = []
@@ -67,7 +67,7 @@ def looks(api: Api, *, seconds: float) -> None:
     virtual_time.run(story())
 
 
-@pytest.mark.parametrize("refusal", [ONE_BUDGET, TWO_BUDGETS], ids=["by a budget", "by two budgets"])
+@pytest.mark.parametrize("refusal", [BUDGET, FORBIDDEN], ids=["by a budget", "by somebody else"])
 def test_the_next_one_goes_in_the_place_of_one_that_is_protected_and_a_while_later_that_is_asked_for_again(
     refusal: ApiError,
 ) -> None:
@@ -79,6 +79,12 @@ def test_the_next_one_goes_in_the_place_of_one_that_is_protected_and_a_while_lat
     assert grace <= first <= second <= first + 2
     again = min(at for name, at in api.asked if name == "low-1" and at > first)
     assert again >= first + PROTECTED_FOR
+
+
+def test_nobody_goes_in_the_place_of_one_whose_eviction_failed() -> None:
+    api = Api("low-1", refusal=ApiError(action="evict", status=500, message="etcdserver: request timed out"))
+    looks(api, seconds=95)
+    assert {name for name, _ in api.asked} == {"low-1"}
 
 
 def test_where_all_are_protected_the_one_that_waits_goes_itself() -> None:

@@ -9,7 +9,7 @@ from arbiter.units import GIB
 from arbiter_kube.api.gpunode import GrantOnNode
 from arbiter_kube.api.objects import Condition, Node, NodeStatus, ObjectKey, ObjectMeta
 from arbiter_kube.api.pods import GpuPod
-from arbiter_kube.client import ApiError, TooManyRequests, Unreachable
+from arbiter_kube.client import EvictionRefused, Unreachable
 from arbiter_operator.cluster import Cluster
 from tests.support import virtual_time
 from tests.unit.operator import support
@@ -38,14 +38,14 @@ class Api(support.Api):
     async def evict(self, pod: GpuPod, *, dry_run: bool) -> bool:
         """As the writer does."""
         if pod.name in self.confused:
-            raise ApiError(action=f"evict {pod.name}", status=500)
+            raise EvictionRefused(action=f"evict {pod.name}", status=500)
         if not dry_run:
             self.asked.append(pod.name)
             if self.absent:
                 self.absent -= 1
                 raise Unreachable("no answer")
         if not self.disruptions:
-            raise TooManyRequests(action=f"evict {pod.name}", status=429)
+            raise EvictionRefused(action=f"evict {pod.name}", status=429)
         if not dry_run:
             self.disruptions -= 1
         return True
