@@ -1,6 +1,7 @@
 """Kubernetes events about objects: what people see in `kubectl describe`. Recording never waits and never fails.
 
-Repetitions of one sentence about one object become one event with a count; a token bucket spares the API server.
+Repetitions of one sentence about one object become one event with a count; a token bucket spares the API server, and
+namespaces take turns.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from arbiter_kube.api.objects import Event, EventSource, ObjectMeta, ObjectReference
 from arbiter_kube.api.resources import EVENTS, Resource
+from arbiter_kube.client.backlog import Backlog
 from arbiter_kube.client.bucket import TokenBucket
 from arbiter_kube.client.client import KubeClient
 from arbiter_kube.client.errors import KubeError, NotFound
@@ -97,19 +99,18 @@ class EventRecorder:
         self._capacity = capacity
         self._may_tell = may_tell
         self._clock = clock
-        self._pending: OrderedDict[Notice, int] = OrderedDict()
+        self._pending = Backlog[Notice](capacity=capacity)
         self._series: OrderedDict[Notice, _Series] = OrderedDict()
         self._something = asyncio.Event()
         self.dropped = 0
+        self._told_of_dropped = 0
 
     def record(self, notice: Notice) -> None:
-        """Takes a notice to be written later; where too many wait already, it is counted in `dropped` and forgotten."""
+        """Takes a notice to be written later; where too many wait, one is forgotten and counted in `dropped`."""
         if not self._may_tell():
             return
-        if notice not in self._pending and len(self._pending) >= self._capacity:
+        if not self._pending.put(notice, owner=notice.about.namespace):
             self.dropped += 1
-            return
-        self._pending[notice] = self._pending.get(notice, 0) + 1
         self._something.set()
 
     async def run(self) -> None:
@@ -119,13 +120,20 @@ class EventRecorder:
         while True:
             await self._something.wait()
             await asyncio.sleep(bucket.take(clock()))
-            notice, count = self._pending.popitem(last=False)
+            notice, count = self._pending.take()
             if not self._pending:
                 self._something.clear()
+                self._tell_of_dropped()
             try:
                 await self._write(notice, count)
             except KubeError as error:
                 _log.warning("event lost reason=%s object=%s error=%s", notice.reason, notice.about.name, error)
+
+    def _tell_of_dropped(self) -> None:
+        """Once for each flood, when it is over."""
+        if self.dropped > self._told_of_dropped:
+            _log.warning("events dropped count=%d", self.dropped - self._told_of_dropped)
+            self._told_of_dropped = self.dropped
 
     async def _write(self, notice: Notice, count: int) -> None:
         known = self._series.get(notice)

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
+import pytest
+
 from arbiter_kube.api.objects import Event, ObjectReference
 from arbiter_kube.api.resources import EVENTS, NODES, PODS
 from arbiter_kube.client import EventRecorder, EventType, KubeClient, Notice, reference
@@ -131,7 +133,9 @@ async def test_who_may_not_tell_writes_nothing_of_it(client: KubeClient, namespa
     assert event.message == "after"
 
 
-async def test_too_many_notices_are_counted_and_forgotten(client: KubeClient, namespace: str) -> None:
+async def test_too_many_notices_are_counted_and_forgotten(
+    client: KubeClient, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
     about = await pod(client, namespace)
     recorder = EventRecorder(client, component="test", capacity=2)
     for message in ("a", "b", "c", "a"):
@@ -140,3 +144,4 @@ async def test_too_many_notices_are_counted_and_forgotten(client: KubeClient, na
     async with running(recorder):
         events = await told(client, namespace, count=3)
     assert {event.message: event.count for event in events} == {"a": 2, "b": 1}
+    assert "events dropped count=1" in caplog.messages
