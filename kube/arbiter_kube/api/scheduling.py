@@ -2,7 +2,7 @@
 
 The operator judges by it where no scheduler asks: which pods to wake, and where an eviction would not be in vain.
 Inter-pod affinity, topology spreading, volumes and host ports are left to kube-scheduler: a pod that they keep away is
-woken in vain now and then.
+woken in vain now and then, and may have others evicted in vain.
 """
 
 from dataclasses import dataclass
