@@ -42,6 +42,9 @@ NOMINATED_FOR = timedelta(minutes=5)
 SETTLING = timedelta(seconds=30)
 """How long after that nobody else leaves for it: the watch may be late to show who goes."""
 
+IN_VAIN_FOR = timedelta(hours=1)
+"""How long nobody leaves for a pod that did not take the room kept for it: what keeps it away is not seen here."""
+
 SLOWEST_WAKE = 60.0
 
 REST = 10
@@ -252,8 +255,10 @@ def _is_helped(one: Queued, now: float) -> bool:
 
     An eviction that came to nothing, since the API server was away or the leader was killed in between, is made up for.
     """
-    pod = one.wait.pod
-    if pod.nomination is None or not is_nominated(pod, now):
+    pod, nomination = one.wait.pod, one.wait.pod.nomination
+    if nomination is None:
         return fits_soon(pod, one.wanted, one.places)
-    settled_at = (pod.nomination.until - NOMINATED_FOR + SETTLING).timestamp()
+    if not is_nominated(pod, now):
+        return now < (nomination.until + IN_VAIN_FOR).timestamp() or fits_soon(pod, one.wanted, one.places)
+    settled_at = (nomination.until - NOMINATED_FOR + SETTLING).timestamp()
     return now < settled_at or fits_soon(pod, one.wanted, one.places, nominated=True)

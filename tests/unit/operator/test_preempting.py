@@ -137,6 +137,23 @@ def test_one_that_nobody_can_evict_keeps_no_other_from_leaving_in_its_place() ->
     scene(story)
 
 
+def test_for_one_that_did_not_take_its_room_nobody_else_leaves_for_an_hour() -> None:
+    async def story(at: Scene) -> None:
+        await at.passes(1)
+        at.api.end(VICTIM)
+        at.holds()
+        await at.passes(301)
+        again = gpu_pod("poster-1", of=demand(priority="Background", full=8 * GIB, floor=8 * GIB), allocation=None)
+        at.holds(on_node(again, 8192))
+        at.api.show(again)
+        await at.passes(3590)
+        assert at.api.asked == ["poster-0"]
+        await at.passes(20)
+        assert at.api.asked == ["poster-0", "poster-1"]
+
+    scene(story)
+
+
 def test_nobody_else_leaves_while_the_bytes_of_one_that_left_are_still_held() -> None:
     async def story(at: Scene) -> None:
         other = gpu_pod("other", of=demand(priority="Low", full=8 * GIB, floor=8 * GIB), allocation=None)
