@@ -4,8 +4,10 @@ Meanwhile pods run, and keep what they have.
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ from hack.cluster.progress import Progress
 from hack.journal import Step
 from hack.observe import FileView, Observer, PodView
 from tests.cluster.audit import audited
+from tests.cluster.chaos.api import Api, RefusedError, UnavailableError
+from tests.cluster.chaos.recorder import PODS
 from tests.cluster.conftest import insist, keep_remains
 from tests.cluster.workloads import Workload
 
@@ -107,21 +111,23 @@ def test_upgrade_and_rollback_change_nothing_for_pods_that_run(installed: Cluste
     settled(installed, POSTERS, 0.493)
     before = lives(installed)
 
-    on(
-        installed,
-        "upgrade",
-        RELEASE,
-        str(CHART),
-        "--reset-then-reuse-values",
-        "--set=logLevel=debug",
-        "--wait",
-        "--timeout=2m",
-    )
-    replaced(installed)
-    assert lives(installed) == before
+    with asking_for_admission(installed) as unanswered:
+        on(
+            installed,
+            "upgrade",
+            RELEASE,
+            str(CHART),
+            "--reset-then-reuse-values",
+            "--set=logLevel=debug",
+            "--wait",
+            "--timeout=2m",
+        )
+        replaced(installed)
+        assert lives(installed) == before
 
-    on(installed, "rollback", RELEASE, "--wait", "--timeout=2m")
-    replaced(installed)
+        on(installed, "rollback", RELEASE, "--wait", "--timeout=2m")
+        replaced(installed)
+    assert unanswered == []
     assert lives(installed) == before
     assert forbidden(installed) == []
 
@@ -169,6 +175,31 @@ def test_uninstall_leaves_running_pods_what_they_have_and_nothing_else(bare: Bar
     assert objects(installed) == bare.objects
     left = {str(path) for path in paths(installed) - bare.paths} - MADE_BY_PODS
     assert left == {"run/arbiter"}, "beside var/lib/arbiter, in which the simulated GPUs were described before"
+
+
+@contextmanager
+def asking_for_admission(cluster: Cluster) -> Iterator[list[str]]:
+    """Asks all the while whether a pod would be admitted; the list has the times at which nobody listened."""
+    api, unanswered, over = Api(cluster.control_plane), list[str](), threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            try:
+                api.call("POST", f"{PODS}?dryRun=All", POSTERS.pod)
+            except RefusedError:
+                pass  # that pod is there already: it was admitted
+            except UnavailableError as error:
+                # On a busy machine it may be late.
+                if "connection refused" in str(error):
+                    unanswered.append(f"at {time.time():.1f}: {error}")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield unanswered
+    finally:
+        over.set()
+        asking.join()
 
 
 def on(cluster: Cluster, verb: str, *arguments: str, stdin: str | None = None) -> str:
