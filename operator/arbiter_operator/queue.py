@@ -43,7 +43,8 @@ SETTLING = timedelta(seconds=30)
 """How long after that nobody else leaves for it: the watch may be late to show who goes."""
 
 IN_VAIN_FOR = timedelta(hours=1)
-"""How long nobody leaves for a pod that did not take the room kept for it: what keeps it away is not seen here."""
+"""How long nobody leaves for a pod that did not take the room kept for it, though it was there: what keeps it away is
+nothing that is seen here."""
 
 SLOWEST_WAKE = 60.0
 
@@ -97,6 +98,8 @@ class Queue:
         self.preempted: dict[ObjectKey, Preempted] = {}
         """Allocations of whose pods one was evicted, and for whom, until their status says so."""
         self._wakes: dict[PodUid, int] = {}
+        self._offered: set[PodUid] = set()
+        """Those for whom others left, and who then had room."""
         self._rooms = rooms
         self._protected = protected
 
@@ -114,6 +117,8 @@ class Queue:
             self._tell_waiting(wait, short, now)
         fitting = [one.wait for one in seen if not one.shortage]
         self._wakes = {wait.pod.uid: self._wakes.get(wait.pod.uid, 0) for wait in fitting}
+        self._offered &= self.waits.keys()
+        self._offered |= {wait.pod.uid for wait in fitting if wait.pod.nomination is not None}
         due = (wait for wait in fitting if wait.is_due(now, interval=self._interval(wait)))
         await asyncio.gather(*(self._wake(wait, now) for wait in due))
         await self._preempt_for([one for one in seen if one.shortage])
@@ -195,9 +200,24 @@ class Queue:
             yield one.wait.pod, plan
 
     def _plan(self, one: Queued) -> Preemption | None:
-        if _is_helped(one, self._clock()):
+        if self._is_helped(one, self._clock()):
             return None
         return preemption(one.wait.pod, one.wanted, one.places, spared=self._protected.at(steady_time()))
+
+    def _is_helped(self, one: Queued, now: float) -> bool:
+        """Whether it is enough to wait: for those who leave anyway, or who were evicted for it.
+
+        An eviction that came to nothing, since the API server was away or the leader was killed in between, is made up
+        for.
+        """
+        pod, nomination = one.wait.pod, one.wait.pod.nomination
+        if nomination is None:
+            return fits_soon(pod, one.wanted, one.places)
+        if is_nominated(pod, now):
+            settled_at = (nomination.until - NOMINATED_FOR + SETTLING).timestamp()
+            return now < settled_at or fits_soon(pod, one.wanted, one.places, nominated=True)
+        is_in_vain = pod.uid in self._offered and now < (nomination.until + IN_VAIN_FOR).timestamp()
+        return is_in_vain or fits_soon(pod, one.wanted, one.places)
 
     async def _preempt(self, pod: GpuPod, plan: Preemption) -> bool:
         """Keeps the room, then evicts; whether anything was done. Nobody is evicted when one of them is protected."""
@@ -248,17 +268,3 @@ class Queue:
     def _tell(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             self._recorder.record(notice)
-
-
-def _is_helped(one: Queued, now: float) -> bool:
-    """Whether it is enough to wait: for those who leave anyway, or who were evicted for it.
-
-    An eviction that came to nothing, since the API server was away or the leader was killed in between, is made up for.
-    """
-    pod, nomination = one.wait.pod, one.wait.pod.nomination
-    if nomination is None:
-        return fits_soon(pod, one.wanted, one.places)
-    if not is_nominated(pod, now):
-        return now < (nomination.until + IN_VAIN_FOR).timestamp() or fits_soon(pod, one.wanted, one.places)
-    settled_at = (nomination.until - NOMINATED_FOR + SETTLING).timestamp()
-    return now < settled_at or fits_soon(pod, one.wanted, one.places, nominated=True)

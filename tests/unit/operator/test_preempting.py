@@ -154,6 +154,20 @@ def test_for_one_that_did_not_take_its_room_nobody_else_leaves_for_an_hour() -> 
     scene(story)
 
 
+def test_one_that_never_had_its_room_is_helped_as_soon_as_somebody_may_leave() -> None:
+    async def story(at: Scene) -> None:
+        at.api.absent = 1
+        await at.passes(1)
+        at.api.disruptions = 0
+        await at.passes(400)
+        assert at.api.asked == ["poster-0"], "it got no answer, and then a budget protects it"
+        at.api.disruptions = 1
+        await at.passes(60)
+        assert at.api.asked[:2] == ["poster-0", "poster-0"]
+
+    scene(story)
+
+
 def test_nobody_else_leaves_while_the_bytes_of_one_that_left_are_still_held() -> None:
     async def story(at: Scene) -> None:
         other = gpu_pod("other", of=demand(priority="Low", full=8 * GIB, floor=8 * GIB), allocation=None)
